@@ -1,0 +1,1 @@
+"""The applications that every peer serves; importing them needs the standard library and the named peer only."""

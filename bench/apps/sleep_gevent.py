@@ -1,0 +1,20 @@
+# mypy: disable-error-code="import-not-found, import-untyped"
+"""Hello world after 20 ms of gevent's cooperative sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gevent import sleep
+
+from bench.apps import hello
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Wait, then answer as bench.apps.hello does."""
+    sleep(0.02)
+    return hello.app(environ, start_response)

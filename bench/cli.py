@@ -1,0 +1,85 @@
+"""The command line of the benchmark program."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from bench import greenlets, machine, profile, report, wsgi
+from bench.cases import CASES, Setting
+from bench.environments import ROOT, PeerUnavailable
+from bench.idle import raise_file_limit
+from bench.peers import PEERS, chosen
+from bench.probe import BROWSER_HEADERS, WrongAnswer
+
+
+def main() -> int:
+    """Run what the arguments ask for; the exit code is 1 when a run was invalid, 2 when it could not begin."""
+    options = parser().parse_args()
+    try:
+        server_core, load_core = machine.cores()
+        peers = [] if options.what == "greenlets" else chosen(options.peers)
+    except (RuntimeError, ValueError) as error:
+        print(f"bench: {error}")
+        return 2
+    facts = machine.describe()
+    raise_file_limit()
+    os.sched_setaffinity(0, {load_core})
+    machine.raise_priority(options.nice)
+    print("  ".join(f"{name}: {fact}" for name, fact in facts.items()))
+    results = []
+    if options.what == "wsgi":
+        setting = Setting(server_core, load_core, options.seconds)
+        for name in options.case or list(CASES):
+            results.append(wsgi.measure(CASES[name], peers, setting, options.rounds, options.python))
+            print("\n" + report.table(results[-1]), flush=True)
+    elif options.what == "profile":
+        return _profile(options, server_core)
+    else:
+        results = greenlets.measure(options.case or list(greenlets.TITLES), options.rounds, options.python, server_core)
+        print("".join("\n" + report.table(result) + "\n" for result in results), flush=True)
+    if options.json:
+        report.write_json(options.json, facts, vars(options), results)
+    return 1 if report.failed(results) else 0
+
+
+def _profile(options: argparse.Namespace, core: int) -> int:
+    headers = BROWSER_HEADERS if options.browser else ()
+    try:
+        for peer in chosen(options.peers):
+            print("\n" + profile.table(peer, profile.profile(peer, options.python, headers, core)), flush=True)
+    except (PeerUnavailable, WrongAnswer) as error:
+        print(f"bench: {error}")
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments, for main and for the tests."""
+    top = argparse.ArgumentParser(
+        prog="python -m bench", description="streamserve beside its peers; see bench/README.md"
+    )
+    commands = top.add_subparsers(dest="what", required=True)
+    web = commands.add_parser("wsgi", help="CPU per request and memory per connection of WSGI servers")
+    web.add_argument("--case", action="append", choices=list(CASES), help="repeatable; default: all of them")
+    web.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
+    web.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
+    green = commands.add_parser("greenlets", help="spawn, join, sleep and memory against gevent")
+    count = commands.add_parser("profile", help="user-space instructions per request, by library and function")
+    count.add_argument("--peers", default="streamserve", help="comma-separated; default: %(default)s")
+    count.add_argument("--browser", action="store_true", help="send a browser's 14 fields")
+    green.add_argument(
+        "--case", action="append", choices=list(greenlets.TITLES), help="repeatable; default: all of them"
+    )
+    for command in (web, green, count):
+        command.add_argument("--rounds", type=int, default=5, help="samples of each; default: %(default)s")
+        command.add_argument("--nice", type=int, default=0, help="priority; -10 (as root) on a machine that others use")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
+        command.add_argument(
+            "--python",
+            type=Path,
+            default=ROOT / ".venv" / "bin" / "python",
+            help="the interpreter that has streamserve; default: %(default)s",
+        )
+    return top

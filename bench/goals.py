@@ -1,0 +1,30 @@
+"""The limits that the project has set itself: streamserve's value over a peer's, or its value alone."""
+
+from __future__ import annotations
+
+RATIOS = {
+    ("hello", "fastwsgi"): 1.0,
+    ("hello", "bjoern"): 0.9,
+    ("hello", "gevent"): 1 / 8,
+    ("browser", "fastwsgi"): 0.8,
+    ("sleep", "gevent"): 1 / 3,
+    ("spawn", "gevent"): 1 / 4,
+    ("batch", "gevent"): 1 / 8,
+    ("sleep0", "gevent"): 0.9,
+    ("parked", "gevent"): 1.0,
+}
+"""At most this share of the peer's value, by case and peer."""
+
+VALUES = {
+    ("idle", "streamserve"): 1024.0,
+    ("many", "streamserve"): 1.2,
+}
+"""At most this value, in the unit of the case."""
+
+
+def verdict(case: str, subject: str, value: float, ratio: float) -> str:
+    """The goal that concerns one row of a table, and whether it is met; empty when there is none."""
+    for measured, limit in ((ratio, RATIOS.get((case, subject))), (value, VALUES.get((case, subject)))):
+        if limit is not None and measured == measured:
+            return f"<= {limit:.4g}: {'met' if measured <= limit else 'MISSED'}"
+    return ""

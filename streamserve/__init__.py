@@ -1,0 +1,35 @@
+"""A WSGI application server on greenlets, with its own event loop."""
+
+from greenlet import GreenletExit
+
+from streamserve.loop.greenlet import Greenlet, getcurrent
+from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.signals import signal_handler
+from streamserve.loop.timeout import Timeout, with_timeout
+from streamserve.loop.waiting import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
+
+__version__ = "0.1.0"
+
+spawn = Greenlet.spawn
+spawn_later = Greenlet.spawn_later
+
+__all__ = [
+    "Greenlet",
+    "GreenletExit",
+    "Hub",
+    "Timeout",
+    "get_hub",
+    "getcurrent",
+    "idle",
+    "iwait",
+    "joinall",
+    "kill",
+    "killall",
+    "signal_handler",
+    "sleep",
+    "spawn",
+    "spawn_later",
+    "spawn_raw",
+    "wait",
+    "with_timeout",
+]

@@ -1,0 +1,140 @@
+"""The `streamserve` command: its flags are the table of settings."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NoReturn
+
+import click
+
+from streamserve import __version__
+from streamserve.cluster.app import load_app
+from streamserve.config import closest, read_settings, to_toml, toml_value
+from streamserve.errors import ConfigurationError
+from streamserve.settings import Entry, entries
+
+__all__ = ["main"]
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # as the shell reports a death by SIGINT
+
+HELP_COLUMN = 27
+
+EPILOG = """Every setting is also an environment variable (--head-timeout: STREAMSERVE_HEAD_TIMEOUT) and a key of
+streamserve.toml or of [tool.streamserve] in pyproject.toml (head_timeout = "5s"). A flag comes before a variable, a
+variable before a file. Sizes take k, m or g; times take ms, s, m or h."""
+
+ABOUT = """Serve a WSGI application.
+
+APPLICATION is module:attribute, or module:factory() for a function that makes it; without an
+attribute it is application, or else app. SIGINT and SIGTERM stop the server once the running
+requests have finished; a second one stops it at once."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and exits: 0 after serving, 2 if the person who started it has to correct something.
+
+    Args:
+        arguments: The command line without the program's name; sys.argv's by default.
+    """
+    try:
+        sys.exit(_command().main(arguments, prog_name="streamserve", standalone_mode=False))
+    except click.UsageError as problem:
+        _fail(_usage_line(problem))
+    except click.ClickException as problem:
+        _fail(problem.format_message())
+    except ConfigurationError as problem:
+        _fail(str(problem), problem.details)
+    except click.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(line: str, details: str = "") -> NoReturn:
+    if details:
+        click.echo(details, err=True)
+    click.echo("streamserve: error: " + " ".join(line.split()), err=True)
+    sys.exit(EXIT_USAGE)
+
+
+def _usage_line(problem: click.UsageError) -> str:
+    if isinstance(problem, click.NoSuchOption):
+        known = [option for parameter in _command().params for option in parameter.opts if option.startswith("--")]
+        hint = closest(problem.option_name, known) or "; streamserve --help lists the flags"
+        return f"unknown flag {problem.option_name}{hint}"
+    return f"{problem.format_message().rstrip('.')}; streamserve --help shows the usage"
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the settings under the headings of their table."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        for heading, group in groupby(options, key=_heading):
+            records = [record for option in group if (record := option.get_help_record(ctx)) is not None]
+            with formatter.section(heading):  # one width for all sections, so that the texts stand in one column
+                formatter.write_dl([(flag.ljust(HELP_COLUMN), text) for flag, text in records], col_max=HELP_COLUMN)
+
+
+def _heading(option: click.Option) -> str:
+    return option.group if isinstance(option, SettingOption) else "Command"
+
+
+class SettingOption(click.Option):
+    """The flag of one setting. Its value stays text: validation is the table's, whatever the value came from."""
+
+    def __init__(self, entry: Entry) -> None:
+        default = toml_value(entry.default).strip('[]"')
+        notes = [entry.kind.unit, f"default {default}" if default else ""]
+        super().__init__(
+            [entry.flag, entry.name],
+            metavar=entry.kind.metavar,
+            multiple=entry.kind.several,
+            help=f"{entry.help} [{', '.join(filter(None, notes))}]".removesuffix(" []"),
+        )
+        self.group = entry.group
+
+
+def _command() -> GroupedCommand:
+    settings = [SettingOption(entry) for entry in entries() if entry.name != "app"]
+    return GroupedCommand(
+        "streamserve",
+        callback=_run,
+        help=ABOUT,
+        epilog=EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        params=[
+            click.Argument(["app"], required=False, metavar="[APPLICATION]"),
+            *settings,
+            click.Option(["--config"], metavar="FILE", help="Read settings from this TOML file."),
+            click.Option(["--check-config"], is_flag=True, help="Load the application, listen nowhere, and exit."),
+            click.Option(["--print-config"], is_flag=True, help="Print the settings and where each came from."),
+            click.Option(
+                ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+                help="Print the version and exit.",
+            ),
+        ],
+    )  # fmt: skip
+
+
+def _run(config: str | None, check_config: bool, print_config: bool, **flags: Any) -> int:
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    settings = read_settings(given, os.environ, config)
+    if print_config:
+        click.echo(to_toml(settings))
+    if check_config:
+        load_app(settings.app, settings.chdir)
+        click.echo("configuration is valid", err=print_config)
+    if print_config or check_config:
+        return 0
+    # Imported here because it brings the loop with it, which --help and --print-config do without.
+    from streamserve.cluster.worker import Worker
+
+    return Worker(settings).run()
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"streamserve {__version__} ({platform.python_implementation()} {platform.python_version()})")
+        context.exit()

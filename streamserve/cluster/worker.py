@@ -1,0 +1,129 @@
+"""The process that serves: it loads the application, listens, and stops when it is told to."""
+
+import logging
+import os
+import signal
+import time
+from contextlib import ExitStack
+from socket import socket as Socket
+from wsgiref.types import WSGIApplication
+
+from streamserve import __version__, get_hub, signal_handler, spawn
+from streamserve.address import address_of, open_listeners
+from streamserve.cluster.app import load_app
+from streamserve.cluster.logs import configure_logging
+from streamserve.core import ffi, lib
+from streamserve.errors import ConfigurationError
+from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.hub import set_default_backend
+from streamserve.settings import Settings
+from streamserve.wsgi import WSGIServer
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("streamserve")
+
+
+class Worker:
+    """One serving process.
+
+    Args:
+        settings: What to serve, and how.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def run(self) -> int:
+        """Serves until SIGINT, SIGTERM or SIGHUP has stopped the server.
+
+        The first signal lets the running requests finish, for at most graceful_timeout; the second ends them.
+
+        Returns:
+            The exit code, 0.
+
+        Raises:
+            ConfigurationError: The application cannot be loaded, or an address not opened.
+        """
+        set_default_backend(self.settings.loop_backend)  # before the application can make a hub
+        application = load_app(self.settings.app, self.settings.chdir)
+        configure_logging(self.settings.log_level)
+        with ExitStack() as cleanup:
+            listeners = open_listeners(self.settings.bind, self.settings.backlog)
+            for listener in listeners:
+                cleanup.callback(listener.close)
+            server = self._make_server(listeners, application)
+            cleanup.callback(server.close)
+            shutdown = Shutdown(server, self.settings.graceful_timeout)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # HUP: its terminal was closed
+                cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
+            server.start()
+            self._announce([address_of(listener).url for listener in listeners])
+            server.serve_forever()
+            shutdown.finish()
+        return 0
+
+    def _make_server(self, listeners: list[Socket], application: WSGIApplication) -> WSGIServer:
+        try:
+            return WSGIServer(listeners, application, settings=self.settings)
+        except OSError as error:  # of its parts only the access log is not open yet
+            raise ConfigurationError(
+                f"access_log={self.settings.access_log!r} ({self.settings.origin('access_log')}) cannot be opened:"
+                f" {error.strerror}; give a file that can be written, or -"
+            ) from error
+
+    def _announce(self, urls: list[str]) -> None:
+        backend = ffi.string(lib.ss_loop_backend(get_hub().core)).decode()
+        for url in urls:
+            log.info(
+                "streamserve %s serving %s on %s (pid %d, %s)",
+                __version__,
+                self.settings.app,
+                url,
+                os.getpid(),
+                backend,
+            )
+
+
+class Shutdown:
+    """What happens between the first signal and the end.
+
+    Args:
+        server: The server to stop.
+        timeout: Seconds that running requests may take.
+    """
+
+    def __init__(self, server: WSGIServer, timeout: float) -> None:
+        self.server = server
+        self.timeout = timeout
+        self.stopper: Greenlet | None = None
+        self.began = 0.0
+        self.interrupted = 0  # requests that ran when the second signal came
+
+    def ask(self, signum: int) -> None:
+        """Stops the server gracefully, or at once if it was asked before."""
+        name = signal.Signals(signum).name
+        running = self.server.active
+        if self.stopper is None:
+            rest = f"{_requests(running)} may take {self.timeout:g} s, a second signal stops at once"
+            log.info("%s: stopping; %s", name, rest if running else "no request is running")
+            self.began = time.monotonic()
+            self.stopper = spawn(self.server.stop, self.timeout)
+        else:
+            log.warning("%s came again: stopping at once, with %s", name, _requests(running))
+            self.interrupted = running
+            self.stopper.kill(block=False)
+            self.server.close()
+
+    def finish(self) -> None:
+        """Says how the stop went, once the server has ended."""
+        if self.stopper is not None:
+            answer = self.stopper.get()
+            cut_off = (
+                answer if isinstance(answer, int) else self.interrupted
+            )  # a killed greenlet gives its GreenletExit
+            log.info("stopped after %.2f s; %s cut off", time.monotonic() - self.began, _requests(cut_off))
+
+
+def _requests(number: int) -> str:
+    return "1 request" if number == 1 else f"{number} requests"

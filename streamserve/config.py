@@ -1,0 +1,135 @@
+"""Where settings come from: flags before environment variables before a file before the defaults."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from streamserve.errors import ConfigurationError
+from streamserve.settings import Entry, Settings, entries
+
+__all__ = ["closest", "read_settings", "to_toml", "toml_value"]
+
+CONFIG_VARIABLE = "STREAMSERVE_CONFIG"
+
+
+def read_settings(flags: Mapping[str, object], environ: Mapping[str, str], config: str | None = None) -> Settings:
+    """Puts the settings together and remembers where each came from.
+
+    Args:
+        flags: What the command line gave, by the names of the settings.
+        environ: The environment, of which the STREAMSERVE_* variables count. An empty one counts as not set, unless
+            the empty text is a value of that setting.
+        config: The file to read. Without one that is STREAMSERVE_CONFIG, or else streamserve.toml or the
+            [tool.streamserve] of pyproject.toml in the working directory, if there.
+
+    Raises:
+        ConfigurationError: A file cannot be read, a name is not known or a value is not allowed.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in (_from_file(config or environ.get(CONFIG_VARIABLE, "")), _from_environ(environ), _from_flags(flags)):
+        for name, (value, origin) in layer.items():
+            values[name] = value
+            origins[name] = origin
+    return Settings(**values, origins=origins)
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as a streamserve.toml, each with a comment that says where it came from."""
+    lines: list[str] = []
+    group = ""
+    for entry in entries():
+        if entry.group != group:
+            group = entry.group
+            lines += ["", f"# {group}"]
+        lines.append(f"{entry.name} = {toml_value(getattr(settings, entry.name))}  # {settings.origin(entry.name)}")
+    return "\n".join(lines[1:])
+
+
+def toml_value(value: object) -> str:
+    """One value as TOML writes it."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(toml_value(str(item)) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)  # a TOML basic string is a JSON string here: no control characters
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names the known one most like `name`, or "" if none is like it."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+Layer = dict[str, tuple[object, str]]  # name: (value, where it came from)
+
+
+def _from_flags(flags: Mapping[str, object]) -> Layer:
+    by_name = {entry.name: entry for entry in entries()}
+    return {name: (value, by_name[name].flag) for name, value in flags.items()}
+
+
+def _from_environ(environ: Mapping[str, str]) -> Layer:
+    by_variable = {entry.variable: entry for entry in entries()}
+    layer: Layer = {}
+    for variable, value in environ.items():
+        entry = by_variable.get(variable)
+        if entry is None:
+            _reject_misspelt(variable, by_variable)
+        elif value or entry.kind.empty:
+            layer[entry.name] = (value, variable)
+    return layer
+
+
+def _reject_misspelt(variable: str, by_variable: Mapping[str, Entry]) -> None:
+    """Refuses a variable that looks like one of ours, and lets others be.
+
+    Kubernetes sets STREAMSERVE_PORT, STREAMSERVE_SERVICE_HOST and more in every pod beside a service of our name.
+    """
+    if not variable.startswith("STREAMSERVE_") or variable == CONFIG_VARIABLE:
+        return
+    match = difflib.get_close_matches(variable, [*by_variable, CONFIG_VARIABLE], n=1, cutoff=0.9)
+    if match:
+        raise ConfigurationError(f"unknown environment variable {variable}; did you mean {match[0]}?")
+
+
+def _from_file(config: str) -> Layer:
+    if config:
+        return _read_file(Path(config), required=True)
+    return _read_file(Path("streamserve.toml")) or _read_file(Path("pyproject.toml"))
+
+
+def _read_file(path: Path, required: bool = False) -> Layer:
+    try:
+        content = tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise ConfigurationError(f"there is no file {path}; give another --config") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}; correct that or give another --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}; correct it") from error
+    if path.name != "pyproject.toml":
+        return _known(content, str(path))
+    tools = content.get("tool")
+    table = tools.get("streamserve", {}) if isinstance(tools, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"tool.streamserve in {path} is no table; begin it with [tool.streamserve]")
+    return _known(table, f"[tool.streamserve] of {path}")
+
+
+def _known(table: Mapping[str, object], origin: str) -> Layer:
+    names = [entry.name for entry in entries()]
+    for key in table:
+        if key not in names:
+            hint = closest(key, names) or "; `streamserve --help` lists the settings"
+            raise ConfigurationError(f"unknown key {key} in {origin}{hint}")
+    return {name: (value, origin) for name, value in table.items()}

@@ -1,0 +1,60 @@
+"""Builds the C core as `streamserve.core._native`, one abi3 extension through cffi.
+
+pip and setup.py take `ffibuilder` from here. `python streamserve/core/build.py`
+builds in place, next to this file. STREAMSERVE_CFLAGS is appended to the
+compiler's and the linker's flags (the sanitizers of `make asan` come that way).
+
+The strict warnings (-Wshadow, -Wconversion) are the lint's, in the Makefile:
+here they would also judge the wrapper that cffi generates.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SOURCES = sorted(path for path in HERE.glob("*.c") if path.name != "_native.c")
+HEADERS = sorted(HERE.glob("*.h"))
+COMPILE_FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+NUMERIC_CONSTANT = re.compile(r"#define \w+ \d+(\s*/\*.*\*/)?")
+
+
+def declarations() -> str:
+    """Returns api.h as cffi's cdef reads it: no preprocessor but numeric constants."""
+    lines = (HERE / "api.h").read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#") or NUMERIC_CONSTANT.fullmatch(line))
+
+
+def relative(path: Path) -> str:
+    """Returns a path as setuptools wants it: relative to the folder it runs in."""
+    return os.path.relpath(path)
+
+
+def builder() -> FFI:
+    """Returns the configured cffi builder."""
+    extra = os.environ.get("STREAMSERVE_CFLAGS", "").split()
+    ffi = FFI()
+    ffi.cdef(declarations())
+    ffi.set_source(
+        "streamserve.core._native",
+        '#include "api.h"',
+        sources=[relative(path) for path in SOURCES],
+        depends=[relative(path) for path in [*HEADERS, Path(__file__).resolve()]],
+        include_dirs=[relative(HERE)],
+        extra_compile_args=COMPILE_FLAGS + extra,
+        extra_link_args=extra,
+        py_limited_api=True,
+    )
+    return ffi
+
+
+ffibuilder = builder()
+
+if __name__ == "__main__":
+    in_place = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    sys.exit(subprocess.run(in_place, cwd=ROOT).returncode)

@@ -1,0 +1,127 @@
+"""The errors that streamserve raises, each named for whose fault it is.
+
+    StreamserveError
+    ├── ConfigurationError        the person who starts the server
+    ├── RemoteProtocolError       the peer on the wire
+    ├── LocalProtocolError        the application
+    ├── LoopExit                  the application: it waits for what cannot come
+    ├── BlockingSwitchOutError    the application: it waits where it must not
+    ├── InvalidSwitchError        usually a mistake in code that switches by hand
+    ├── ConcurrentObjectUseError  the application: two greenlets wait on one thing
+    └── InvalidThreadUseError     the application: an object of another thread's loop
+
+HubDestroyed stands apart: like every GreenletExit it ends a greenlet without being an error.
+Surfaces shaped like the standard library raise the standard library's errors, not these.
+"""
+
+from greenlet import GreenletExit
+
+__all__ = [
+    "BlockingSwitchOutError",
+    "ConcurrentObjectUseError",
+    "ConfigurationError",
+    "HubDestroyed",
+    "InvalidSwitchError",
+    "InvalidThreadUseError",
+    "LocalProtocolError",
+    "LoopExit",
+    "RemoteProtocolError",
+    "StreamserveError",
+]
+
+
+class StreamserveError(Exception):
+    """The root: catch it to catch whatever streamserve itself raises."""
+
+
+class ConfigurationError(StreamserveError):
+    """A setting, an address or the name of the application cannot be used.
+
+    Raised before anything is served. The message is one line that names the value, where it came from and what to
+    do; the command line prints it and exits with 2.
+
+    Args:
+        message: That line.
+        details: What to print before it, such as the traceback of an application that cannot be imported.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class RemoteProtocolError(StreamserveError):
+    """The peer broke HTTP or WebSocket, or one of the limits and deadlines.
+
+    Raised while a request is read. Nothing is wrong with the application; the server answers `status` and closes the
+    connection. An application that reads a body lets it pass.
+
+    Args:
+        message: What the peer did, with the limit it broke.
+        status: The HTTP status to answer.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+    def __reduce__(self) -> tuple[type["RemoteProtocolError"], tuple[str, int]]:
+        return type(self), (self.message, self.status)
+
+
+class LocalProtocolError(StreamserveError):
+    """The application broke its side of a protocol: PEP 3333, HTTP or WebSocket.
+
+    Raised where the application made the call, or logged with its traceback when there is no such place; the client
+    gets 500 if no byte of the response has left. Correct the application.
+    """
+
+
+class LoopExit(StreamserveError):
+    """A greenlet waits, and nothing is left that could ever wake it.
+
+    Raised in the main greenlet when the loop has no timer, no descriptor and no other thread to wait for: a deadlock,
+    or a forgotten `set()` or `put()`. Start what is to wake the waiter first, or give the wait a timeout.
+    Its arguments are what happened, and the hub.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class BlockingSwitchOutError(StreamserveError, AssertionError):
+    """Code that must not wait tried to.
+
+    Raised when the hub, or a callback that runs in it, calls something that parks. Spawn a greenlet for that work.
+    """
+
+
+class InvalidSwitchError(StreamserveError, AssertionError):
+    """A waiting greenlet was switched to by something it did not wait for.
+
+    Raised in the waiting greenlet. Usually some code called `greenlet.switch()` on it by hand: let it use an event or
+    a queue instead.
+    """
+
+
+class ConcurrentObjectUseError(StreamserveError, AssertionError):
+    """Two greenlets wait for the same direction of one descriptor.
+
+    Raised in the second one, since neither could know whose bytes arrive. Guard the object with a lock, or give each
+    greenlet its own.
+    """
+
+
+class InvalidThreadUseError(StreamserveError, RuntimeError):
+    """An object that belongs to one thread's loop was used from another thread.
+
+    Raised in the other thread. Hand the work over with something that any thread may use, such as an event or a queue.
+    """
+
+
+class HubDestroyed(GreenletExit):
+    """The hub is being destroyed, and with it whatever still waits.
+
+    Raised in waiting greenlets while the hub ends. Like GreenletExit it ends the greenlet in silence: let it pass.
+    """

@@ -1,0 +1,1 @@
+"""HTTP as WSGI sees it: environ, request body, response heads, the exchange, the access log."""

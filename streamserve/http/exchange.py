@@ -1,0 +1,288 @@
+"""One request and its response: start_response, write, and what goes out when.
+
+The head leaves with the first bytes of the body, in one send. A body whose length
+is not known is chunked for HTTP/1.1 and ends with the connection for 1.0. When
+the client is slow the core queues up to its high water, then the greenlet parks.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import ffi, lib
+from streamserve.errors import LocalProtocolError
+from streamserve.http.request_body import BrokenRequestBody, park_on
+from streamserve.http.response_head import ResponseHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamserve.http.endpoint import Endpoint
+    from streamserve.http.environ import Environ
+
+_log = logging.getLogger("streamserve.wsgi")
+
+PIECE = 65536
+"""Most bytes that are given to the core at once: what a slow client can make it queue."""
+
+_REPORTED = -2  # what is left of a body whose excess was logged
+
+_HEAD: int = lib.SS_SEND_HEAD
+_LENGTH: int = lib.SS_SEND_LENGTH
+_CHUNKED: int = lib.SS_SEND_CHUNKED
+_LAST: int = lib.SS_SEND_LAST
+_CLOSE: int = lib.SS_SEND_CLOSE
+_NO_BODY: int = lib.SS_SEND_NO_BODY
+_send = lib.ss_conn_send
+_queued = lib.ss_conn_queued
+
+
+class ClientGone(ConnectionError):
+    """The client closed or stalled while its response was being sent. Not the application's fault."""
+
+
+class Exchange:
+    """A request whose response the application is making.
+
+    Made by `Endpoint.serve`, which sets every attribute below: a Python `__init__`
+    would be a tenth of a request's cost.
+
+    Attributes:
+        broken: why the request's body could not be read; set only where there are flags. The fault is
+            the client's: an application's 5xx gives way to the answer of that error.
+        environ: what the application was called with; None until it is built.
+        head: what start_response was given, as bytes; None before.
+        flags: the last word of the request's record (api.h).
+        started: the head has left.
+        done: the last byte has been handed to the core; the connection is no longer ours.
+        sent: bytes of the body handed to the core.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_left",
+        "broken",
+        "done",
+        "endpoint",
+        "environ",
+        "flags",
+        "handle",
+        "head",
+        "sent",
+        "started",
+    )
+
+    _chunked: bool
+    _left: int
+    broken: BrokenRequestBody | None
+    done: bool
+    endpoint: Endpoint
+    environ: Environ | None
+    flags: int
+    handle: int
+    head: ResponseHead | None
+    sent: int
+    started: bool
+
+    @property
+    def head_only(self) -> bool:
+        """The method is HEAD."""
+        return self.flags >> lib.SS_METHOD_SHIFT == lib.SS_HEAD
+
+    @property
+    def http10(self) -> bool:
+        """The client speaks HTTP/1.0."""
+        return self.flags & lib.SS_REQUEST_HTTP10 != 0
+
+    # ---- what PEP 3333 gives the application
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """Sets the status and headers; nothing is sent before the first byte of the body.
+
+        Args:
+            status: "200 OK".
+            headers: (name, value) each.
+            exc_info: sys.exc_info(), to replace what was set before.
+
+        Raises:
+            AssertionError: called twice without exc_info.
+            LocalProtocolError: the status or a header may not go on the wire.
+            BaseException: that of exc_info, when the head has left.
+        """
+        if self.head is not None:
+            self._restart(exc_info)
+        cache = self.endpoint.head_cache
+        if headers == cache.last_headers and status == cache.last_status:
+            self.head = cache.last_head
+        else:
+            self.head = cache.find(status, headers)
+        return self.write
+
+    def _restart(self, exc_info: Any) -> None:
+        if not exc_info:
+            raise AssertionError("start_response was called a second time without exc_info (PEP 3333)")
+        if self.started or self.done:
+            raise exc_info[1].with_traceback(exc_info[2])
+
+    def write(self, data: bytes) -> None:
+        """Sends a piece of the body; for applications that cannot return an iterable."""
+        if not isinstance(data, bytes):
+            raise LocalProtocolError(f"write() takes bytes, not {type(data).__name__}")
+        if data:
+            self._send(data, last=False)
+
+    # ---- sending what the application returned
+
+    def respond(self, result: Any) -> None:
+        """Sends the iterable that the application returned, to its end."""
+        if result.__class__ in (list, tuple) and not self.started and self._is_small(result):
+            self._need_head()
+            self._send(b"".join(result), last=True)
+            return
+        single = hasattr(result, "__len__") and len(result) == 1
+        pieces = iter(result)
+        for piece in pieces:
+            if not isinstance(piece, bytes):
+                raise LocalProtocolError(f"the body must be of bytes, not {type(piece).__name__}")
+            if self.done:
+                self._report_excess(len(piece))
+            elif piece:
+                self._send(piece, last=single)
+        self._finish()
+
+    @staticmethod
+    def _is_small(result: list[Any] | tuple[Any, ...]) -> bool:
+        return all(piece.__class__ is bytes for piece in result) and sum(map(len, result)) <= PIECE
+
+    def _need_head(self) -> ResponseHead:
+        if self.head is None:
+            raise LocalProtocolError("the application did not call start_response before its body (PEP 3333)")
+        return self.head
+
+    def _finish(self) -> None:
+        if self.done:
+            return
+        if not self.started:
+            self._send(b"", last=True)
+            return
+        short = self._left > 0 and not self.head_only
+        if short:
+            _log.error(
+                "the application sent %d bytes less than its Content-Length; the connection is closed", self._left
+            )
+        self._give(b"", (_CHUNKED if self._chunked else 0) | _LAST | (_CLOSE if short else 0))
+
+    def _send(self, data: bytes, last: bool) -> None:
+        if self.done:
+            self._report_excess(len(data))
+            return
+        flags = 0
+        prefix = b""
+        if not self.started:
+            prefix, flags = self._begin(data, last)
+        if self._left >= 0:
+            excess = len(data) - self._left
+            data = data[: self._left]
+            self._left -= len(data)
+            last = last or self._left == 0
+            self._report_excess(excess)
+        if flags & _NO_BODY:
+            self._report_excess(len(data))
+            self._give(data, flags | _LAST, prefix)
+            return
+        if self._chunked:
+            flags |= _CHUNKED
+        short = last and self._left > 0
+        if short:
+            _log.error(
+                "the application sent %d bytes less than its Content-Length; the connection is closed", self._left
+            )
+        self._give_pieces(data, flags, _LAST * last | _CLOSE * short, prefix)
+
+    def _begin(self, data: bytes, last: bool) -> tuple[bytes, int]:
+        """The head's bytes and the flags of the first send: how is the end of the body told?"""
+        head = self._need_head()
+        if self.flags and self.broken is not None and head.status >= 500:
+            raise self.broken
+        self.started = True
+        self.sent = 0
+        self._chunked = False
+        self._left = head.length
+        if head.bodiless or self.head_only:
+            if head.length < 0 and last and not head.bodiless:
+                return head.data, _HEAD | _NO_BODY | _LENGTH
+            self._left = -1
+            return head.data, _HEAD | _NO_BODY
+        if head.length >= 0:
+            return head.data, _HEAD
+        if last:
+            self._left = len(data)
+            return head.data + b"Content-Length: %d\r\n" % len(data), _HEAD
+        self._chunked = not self.http10
+        return head.data, _HEAD if self._chunked else _HEAD | _CLOSE
+
+    def _give_pieces(self, data: bytes, flags: int, end: int, prefix: bytes) -> None:
+        if len(data) <= PIECE:
+            self._give(data, flags | end, prefix)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), PIECE):
+            final = start + PIECE >= len(data)
+            self._give(ffi.from_buffer(view[start : start + PIECE]), flags | (end if final else 0), prefix)
+            flags &= ~_HEAD
+            prefix = b""
+
+    def _give(self, data: Any, flags: int, prefix: bytes = b"") -> None:
+        """Hands a piece to the core, and parks when its queue is full."""
+        endpoint = self.endpoint
+        size = len(data)
+        queued = _send(endpoint.core, self.handle, prefix, len(prefix), data, size, flags)
+        if flags & _LAST:
+            self.done = True
+        if queued < 0:
+            raise ClientGone("the client went away before its response was complete")
+        if not flags & _NO_BODY:
+            self.sent += size
+        if queued >= endpoint.high_water and not self.done:
+            low_water = endpoint.high_water // 4  # as in output.c
+            while not self.done and _queued(endpoint.core, self.handle) > low_water:
+                park_on(endpoint.hub, self.handle)
+
+    def _report_excess(self, count: int) -> None:
+        """Logs, once a response, that bytes of its body are dropped."""
+        if count <= 0 or self.head_only or self.head is None:
+            return
+        if getattr(self, "_left", 0) == _REPORTED:  # a response that left in one piece has none
+            return
+        self._left = _REPORTED
+        if self.head.bodiless:
+            _log.warning("a body of %d bytes or more was dropped: status %d has none", count, self.head.status)
+        else:
+            _log.error("the application sent more than its Content-Length; %d bytes or more were dropped", count)
+
+    # ---- failing
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the exchange after an exception: 500 if nothing was sent, else the connection breaks off."""
+        core = self.endpoint.core
+        if self.done:
+            return
+        self.done = True
+        if self.started:
+            only_end_tells = self._left < 0 and not self._chunked  # an orderly end would look like success
+            lib.ss_conn_abort(core, self.handle, only_end_tells)
+        elif isinstance(error, BrokenRequestBody):
+            self.sent = 0
+            self.head = ResponseHead(b"", error.status, -1)  # what the core answers, for the access log
+            if lib.ss_conn_refuse(core, self.handle, error.refusal or lib.SS_BODY_TRUNCATED) < 0:
+                lib.ss_conn_abort(core, self.handle, 0)
+        else:
+            self.head = self.endpoint.error_head
+            self.started = True
+            body = b"Internal Server Error\n"
+            self.sent = 0 if self.head_only else len(body)
+            flags = _HEAD | _LENGTH | _LAST | (_NO_BODY if self.head_only else 0)
+            _send(core, self.handle, self.head.data, self.head.size, body, len(body), flags)

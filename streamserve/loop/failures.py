@@ -1,0 +1,60 @@
+"""What becomes of an exception that nobody caught: a part of the hub."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from types import TracebackType
+from typing import Any
+
+from greenlet import GreenletExit
+
+
+class FailureReports:
+    """Reports failures of greenlets and callbacks; assign `handle_error` to do it otherwise.
+
+    Attributes:
+        exception_stream: where tracebacks go; None: standard error.
+    """
+
+    __slots__ = ()
+
+    exception_stream: Any
+    parent: Any
+
+    SYSTEM_ERROR: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, SystemError)
+    NOT_ERROR: tuple[type[BaseException], ...] = (GreenletExit, SystemExit)
+
+    def interrupt(self, target: Any, error: BaseException) -> bool:
+        """Raises an exception in another greenlet; the hub's."""
+        raise NotImplementedError
+
+    def handle_error(
+        self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Reports an exception that nobody caught; system errors go to the main greenlet."""
+        if issubclass(kind, self.SYSTEM_ERROR):
+            self.handle_system_error(kind, value)
+        elif not issubclass(kind, self.NOT_ERROR):
+            self.print_exception(context, kind, value, trace)
+
+    def handle_system_error(self, kind: type[BaseException], value: BaseException) -> None:
+        """Raises KeyboardInterrupt, SystemExit or SystemError in the main greenlet."""
+        main: Any = self.parent
+        if not main.dead and not self.interrupt(main, value):
+            main.throw(value)
+
+    def print_exception(
+        self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Writes the traceback and the greenlet's name to `exception_stream` (default: stderr)."""
+        stream = self.exception_stream if self.exception_stream is not None else sys.stderr
+        if stream is None:
+            return
+        try:
+            traceback.print_exception(kind, value, trace, file=stream)
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            stream.write(f"{now} {context!r} failed with {kind.__name__}\n\n")
+        except Exception:  # a broken stderr must not stop the loop
+            return

@@ -1,0 +1,74 @@
+"""What a Runner does: it takes item after item from the ready queue.
+
+On CPython 3.11 and up every new greenlet costs an mmap and munmap of its frame
+stack, so greenlets are reused. An item is a tuple whose first member is called
+with the tuple itself and the runner, and which handles its own errors. As long as items do not
+block, one runner works through all of them without a switch; when one blocks,
+the hub gives the rest to another runner.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamserve.loop.waiter import Runner, switch_out
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+
+IDLE_RUNNERS = 1024
+"""Most runners that are kept for later, per hub."""
+
+
+def refresh(runner: Runner) -> None:
+    """Parts a runner from what it did: the next item gets a context and a handle of its own.
+
+    Only a greenlet that somebody asked for (`task`) can have been sent an exception,
+    and one that was not raised before the end is for nobody.
+    """
+    runner.gr_context = None
+    if runner.task is not None:
+        runner.task.detach(runner)
+        runner.hub.interrupts.pop(runner, None)
+
+
+def _work(runner: Runner) -> None:
+    hub = runner.hub
+    ready = hub.ready
+    idle = hub.idle_runners
+    item, runner.item = runner.item, None  # held here only: what is done must not stay alive
+    while True:
+        item[0](item, runner)
+        if runner.gr_context is not None or runner.task is not None:
+            refresh(runner)
+        if ready and hub.budget > 0 and ready[0].__class__ is tuple:
+            hub.budget -= 1
+            item = ready.popleft()
+            continue
+        if len(idle) >= IDLE_RUNNERS:
+            return
+        item = None
+        idle.append(runner)
+        switch_out(hub)
+        item, runner.item = runner.item, None
+
+
+def new_runner(hub: Hub) -> Runner:
+    """Makes a runner of this hub; switch to it after setting its `item`."""
+    runner = Runner(_work, hub)
+    runner.hub = hub
+    runner.task = runner.waiter = None
+    return runner
+
+
+def run_item(hub: Hub, item: Any) -> None:
+    """Called by the hub: gives the item to a runner and returns when that one waits."""
+    idle = hub.idle_runners
+    if idle:
+        runner = idle.pop()
+        runner.item = item
+        runner.switch()
+    else:
+        runner = new_runner(hub)
+        runner.item = item
+        runner.switch(runner)

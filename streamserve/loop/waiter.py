@@ -1,0 +1,140 @@
+"""The one place that switches greenlets.
+
+Everything that waits makes a Waiter, hands it to whoever will end the wait, and
+calls `park`. The other side calls `wake` or `fail`, once; later calls do nothing.
+A woken greenlet stands in `hub.ready` exactly once and leaves `park` only by
+being taken from there, so nothing in that queue is ever stale. An exception for
+a parked greenlet (a kill, a Timeout) is therefore never thrown into it: it is
+handed to its waiter, or kept until its next park when it is on its way already.
+
+A greenlet that parks does not go through the hub when the next ready item is a
+parked greenlet too: it switches there directly, which saves a switch. The
+hub's `budget` bounds how often, so that the poll gets its turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+from greenlet import greenlet as RawGreenlet
+
+from streamserve.errors import BlockingSwitchOutError
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+
+
+class Runner(RawGreenlet):
+    """A reusable greenlet that runs one item after another (see runner.py).
+
+    `item` is what to run next, `task` the Greenlet whose code runs now (if
+    anybody asked), `waiter` where it is parked.
+    """
+
+    __slots__ = ("hub", "item", "task", "waiter")
+    hub: Hub
+    item: Any
+    task: Any
+    waiter: Waiter | None
+
+
+def switch_out(hub: Hub) -> None:
+    """Leaves the current greenlet; returns when somebody takes it from `hub.ready`.
+
+    What is ready next is switched to from here when it needs nothing of the hub: a
+    woken greenlet, or an item for which a runner stands idle.
+    """
+    ready = hub.ready
+    if not ready or hub.budget <= 0:
+        hub.switch()
+        return
+    kind = ready[0].__class__
+    if kind is tuple:
+        if not hub.idle_runners:
+            hub.switch()
+            return
+        hub.budget -= 1
+        runner = hub.idle_runners.pop()
+        runner.item = ready.popleft()
+        if runner is not getcurrent():
+            runner.switch()
+    elif issubclass(kind, RawGreenlet):
+        hub.budget -= 1
+        following = ready.popleft()
+        if following is not getcurrent():
+            following.switch()
+    else:
+        hub.switch()
+
+
+def yield_turn(hub: Hub) -> None:
+    """Lets everything that is ready now run first (`sleep(0)`)."""
+    current = getcurrent()
+    if current is hub:
+        raise BlockingSwitchOutError("sleep(0) was called in the hub: spawn a greenlet for code that waits")
+    if hub.interrupts:
+        hub.raise_interrupt(current)
+    hub.ready.append(current)
+    switch_out(hub)
+
+
+class Waiter:
+    """One wait of one greenlet: `park` here, `wake` or `fail` from elsewhere.
+
+    `wake` and `fail` must be called in the thread of the hub; from another
+    thread go through `hub.run_callback_threadsafe`.
+    """
+
+    __slots__ = ("done", "error", "greenlet", "hub", "value")
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.greenlet: Any = None
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def park(self) -> Any:
+        """Waits. Returns the value given to `wake`, or raises what `fail` was given."""
+        hub = self.hub
+        current: Any = getcurrent()
+        if current is hub:
+            raise BlockingSwitchOutError("the hub cannot wait: spawn a greenlet for code that waits")
+        if hub.interrupts:
+            hub.raise_interrupt(current)
+        if not self.done:
+            self.greenlet = current
+            current.waiter = self
+            switch_out(hub)
+            while not self.done:  # somebody switched here by hand
+                switch_out(hub)
+            current.waiter = None
+        if self.error is not None:
+            raise self._take_error()
+        return self.value
+
+    def _take_error(self) -> BaseException:
+        """Gives the error away: a frame of its traceback that holds it would make a cycle."""
+        error, self.error = self.error, None
+        assert error is not None
+        return error
+
+    def wake(self, value: Any = None) -> bool:
+        """Ends the wait with a value; False if it had ended already."""
+        if self.done:
+            return False
+        self.done = True
+        self.value = value
+        if self.greenlet is not None:
+            self.hub.ready.append(self.greenlet)
+        return True
+
+    fire = wake  # what the hub calls when a timer ends
+
+    def fail(self, error: BaseException) -> bool:
+        """Ends the wait with an exception; False if it had ended already."""
+        if self.done:
+            return False
+        self.error = error
+        return self.wake()

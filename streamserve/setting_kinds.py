@@ -1,0 +1,143 @@
+"""The kinds of value that settings take: how each is read, checked and named in help.
+
+A reader raises ConfigurationError with the end of a sentence ("is not a size; give ..."): Settings puts the name, the
+value and its origin before it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from streamserve.address import Address, TcpAddress, parse_address
+from streamserve.errors import ConfigurationError
+
+__all__ = ["Kind", "addresses", "choice", "count", "size", "text", "time"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value.
+
+    Attributes:
+        read: Makes the value of text or of a TOML value; raises ConfigurationError with what is wrong and what to give.
+        metavar: What stands for the value in help and documentation.
+        unit: Appended to the help, "" where the help says it all.
+        several: Whether the flag may be repeated and the key takes a list.
+        empty: Whether the empty text is a value; if not, an empty environment variable counts as not set.
+    """
+
+    read: Callable[[object], object]
+    metavar: str
+    unit: str = ""
+    several: bool = False
+    empty: bool = False
+
+
+def text(remedy: str, *, metavar: str = "TEXT", pattern: str = r"[^\x00-\x1f\x7f\ud800-\udfff]*") -> Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ConfigurationError(f"is no text; {remedy}")
+        if not re.fullmatch(pattern, value):
+            raise ConfigurationError(f"has characters that are not allowed; {remedy}")
+        return value
+
+    return Kind(read, metavar, empty=True)
+
+
+def choice(*choices: str) -> Kind:
+    listed = ", ".join(choices[:-1]) + " or " + choices[-1]
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in choices:
+            raise ConfigurationError(f"is not one of its values; give {listed}")
+        return value.lower()
+
+    return Kind(read, "|".join(choices))
+
+
+def count(least: int, most: int) -> Kind:
+    remedy = f"give a whole number from {least} to {most}"
+
+    def read(value: object) -> int:
+        number = value
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+            number = int(value)
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ConfigurationError(f"is not a whole number; {remedy}")
+        return int(_within(number, least, most, str(least), str(most), remedy))
+
+    return Kind(read, "NUMBER")
+
+
+SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(least: int, most: int, *, zero: bool = False) -> Kind:
+    low, high = _size_words(least), _size_words(most)
+    remedy = f"give bytes, or a number with k, m or g, from {low} to {high}" + (" (0: no limit)" if zero else "")
+
+    def read(value: object) -> int:
+        number = value
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*([+-]?[0-9]{1,18})\s*([kmg]?)(?:i?b)?\s*", value.lower())
+            number = int(match[1]) * SIZE_UNITS[match[2]] if match else None
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ConfigurationError(f"is not a size; {remedy}")
+        if zero and number == 0:
+            return 0
+        return int(_within(number, least, most, low, high, remedy))
+
+    return Kind(read, "SIZE", unit="bytes")
+
+
+TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 86400.0  # seconds: a deadline of more than a day is none
+
+
+def time(*, least: float = 0.001, zero: str = "none") -> Kind:
+    remedy = f"give seconds, or a number with ms, s, m or h, from {least:g} to {LONGEST:g} (0: {zero})"
+
+    def read(value: object) -> float:
+        seconds = value
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*([+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|h|)\s*", value.lower())
+            seconds = float(match[1]) * TIME_UNITS[match[2]] if match else None
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            raise ConfigurationError(f"is not a time; {remedy}")
+        if seconds == 0:
+            return 0.0
+        return float(_within(seconds, least, LONGEST, f"{least:g} s", f"{LONGEST:g} s", remedy))
+
+    return Kind(read, "TIME", unit="seconds")
+
+
+def _within(number: float, least: float, most: float, low: str, high: str, remedy: str) -> float:
+    if number < least:
+        raise ConfigurationError(f"is below the least, {low}; {remedy}")
+    if not number <= most:  # also catches NaN, which TOML can write
+        raise ConfigurationError(f"is above the most, {high}; {remedy}")
+    return number
+
+
+def _size_words(size: int) -> str:
+    for letter in ("g", "m", "k"):
+        if size and size % SIZE_UNITS[letter] == 0:
+            return f"{size // SIZE_UNITS[letter]}{letter}"
+    return str(size)
+
+
+def addresses() -> Kind:
+    def read(value: object) -> tuple[Address, ...]:
+        if isinstance(value, str):
+            value = [part for part in re.split(r"[\s,]+", value) if part]
+        listed: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+        if not listed:
+            raise ConfigurationError("is empty; give at least one address, such as 127.0.0.1:8000")
+        parsed = tuple(parse_address(item) for item in listed)  # which refuses whatever else stands there
+        for address in parsed:
+            if parsed.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
+                raise ConfigurationError(f"names {address} twice; give each address once")
+        return parsed
+
+    return Kind(read, "ADDRESS", several=True)

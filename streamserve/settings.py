@@ -1,0 +1,165 @@
+"""The table of settings: each is written once, as a field of `Settings`.
+
+From that one entry come the attribute, its default and validation, the flag (`--head-timeout`), the environment
+variable (`STREAMSERVE_HEAD_TIMEOUT`), the key of `streamserve.toml` and of `[tool.streamserve]` in pyproject.toml, and
+the row in docs/settings.md. To add a setting, add a field: nothing else in the repository repeats its name or default,
+except the code that obeys it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streamserve.address import Address, TcpAddress
+from streamserve.errors import ConfigurationError
+from streamserve.setting_kinds import Kind, addresses, choice, count, size, text, time
+
+__all__ = ["Entry", "Settings", "entries"]
+
+
+def setting(default: Any, kind: Kind, group: str, help: str) -> Any:
+    """One entry of the table.
+
+    Args:
+        default: The value where nothing is given.
+        kind: How values are read and validated; its unit is appended to the help.
+        group: The heading under which help and documentation list it.
+        help: One or two sentences; the flag, the variable and the key are added by who shows it.
+    """
+    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set, validated and immutable.
+
+    Values are given as they are or as text ("64k", "500ms"); whatever is wrong raises ConfigurationError in one line
+    that names the setting, the value, where it came from and what to give instead.
+
+    Args:
+        origins: Where each value came from, for messages: `{"backlog": "--backlog"}`. Those not named are defaults or
+            were passed by a program.
+
+    Example:
+        >>> Settings(head_timeout=5).head_timeout
+        5.0
+    """
+
+    # fmt: off
+    app: str = setting("", text("give module:application"), "Application",
+        "The WSGI application, as module:application or module:factory().")
+    chdir: str = setting("", text("give a directory", metavar="DIRECTORY"), "Application",
+        "Change to this directory first; the application is imported from it. Empty: stay.")
+
+    bind: tuple[Address, ...] = setting((TcpAddress("127.0.0.1", 8000),), addresses(), "Listening",
+        "Where to listen: host:port, [IPv6]:port, :port (every interface), unix:/path or fd://N. Port 0: a free one.")
+    backlog: int = setting(2048, count(1, 65535), "Listening",
+        "Connections that the kernel keeps until they are accepted; net.core.somaxconn caps it.")
+    max_connections: int = setting(20000, count(0, 1_000_000), "Listening",
+        "Connections open at once on each address; more are answered 503. 0: no limit.")
+
+    concurrency: int = setting(1000, count(1, 1_000_000), "Concurrency",
+        "Requests that run at once, each on a greenlet of its own.")
+    queue: int = setting(1000, count(0, 1_000_000), "Concurrency",
+        "Requests that wait for one of those greenlets; what comes on top is answered 503 with Retry-After.")
+
+    max_request_line: int = setting(8192, size(64, 1 << 20), "Limits",
+        "The longest request line; a longer one is answered 414.")
+    max_header_bytes: int = setting(65536, size(256, 16 << 20), "Limits",
+        "The largest request head, request line included; a larger one is answered 431.")
+    max_header_fields: int = setting(100, count(1, 10_000), "Limits",
+        "Header fields in a request; more are answered 431.")
+    max_body_bytes: int = setting(0, size(1, 1 << 50, zero=True), "Limits",
+        "The largest request body; a larger one is answered 413. 0: no limit, the application decides.")
+
+    head_timeout: float = setting(15.0, time(), "Deadlines",
+        "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")
+    body_timeout: float = setting(30.0, time(), "Deadlines",
+        "How long a request body may make no progress. 0: no deadline.")
+    write_timeout: float = setting(60.0, time(), "Deadlines",
+        "How long a client may take nothing of a response that is ready for it. 0: no deadline.")
+    keep_alive_timeout: float = setting(75.0, time(), "Deadlines",
+        "How long a connection may idle between requests; keep it above the load balancer's. 0: no deadline.")
+    graceful_timeout: float = setting(30.0, time(zero="stop at once"), "Deadlines",
+        "How long running requests may take to finish when the server stops. 0: they are cut off at once.")
+
+    underscore_headers: Literal["drop", "refuse", "keep"] = setting("drop", choice("drop", "refuse", "keep"), "HTTP",
+        "Header names with an underscore, which WSGI cannot tell from a dash: drop them, answer 400, or keep them.")
+    server_header: str = setting("streamserve", text("give printable ASCII", pattern="[ -~]*"), "HTTP",
+        "The Server field of responses. Empty: none is sent.")
+
+    access_log: str = setting("", text("give a file, or - for standard output", metavar="FILE"), "Logging",
+        "Write a line for each request to this file, or to standard output (-). Empty: no access log.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
+        "info", choice("debug", "info", "warning", "error", "critical"), "Logging",
+        "The least severe messages of the server that are written to standard error.")
+
+    loop_backend: Literal["auto", "epoll", "poll"] = setting("auto", choice("auto", "epoll", "poll"), "Loop",
+        "The system call that the event loop waits in. auto: the best that the system has.")
+    # fmt: on
+
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for entry in entries():
+            given = getattr(self, entry.name)
+            try:
+                object.__setattr__(self, entry.name, entry.kind.read(given))
+            except ConfigurationError as problem:
+                raise ConfigurationError(f"{self._named(entry, given)} {problem}") from None
+        if self.max_request_line > self.max_header_bytes:
+            raise ConfigurationError(
+                f"max_request_line={self.max_request_line} ({self.origin('max_request_line')}) is above"
+                f" max_header_bytes={self.max_header_bytes} ({self.origin('max_header_bytes')}), which contains it;"
+                " lower the first or raise the second"
+            )
+
+    def _named(self, entry: "Entry", given: object) -> str:
+        if entry.kind.several:  # its problems name the item that is wrong
+            return f"{entry.name} ({self.origin(entry.name)}):"
+        return f"{entry.name}={_shown(given)} ({self.origin(entry.name)})"
+
+    def origin(self, name: str) -> str:
+        """Where a value came from, in words: "from --backlog", "from STREAMSERVE_BACKLOG", "default"."""
+        if name in self.origins:
+            return f"from {self.origins[name]}"
+        is_default = getattr(self, name) == self.__dataclass_fields__[name].default
+        return "default" if is_default else "set by the program"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One setting as its users see it: the row of the table under each of its names."""
+
+    name: str
+    default: object
+    kind: Kind
+    group: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "STREAMSERVE_" + self.name.upper()
+
+
+def _collect() -> tuple[Entry, ...]:
+    fields = [item for item in dataclasses.fields(Settings) if "kind" in item.metadata]
+    return tuple(Entry(item.name, item.default, **item.metadata) for item in fields)
+
+
+def entries() -> tuple[Entry, ...]:
+    """The table's rows in the order in which they are written."""
+    return _ENTRIES
+
+
+def _shown(value: object) -> str:
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 100 else shown[:100] + "..."
+
+
+_ENTRIES = _collect()

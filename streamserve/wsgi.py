@@ -1,0 +1,310 @@
+"""WSGIServer: hosts a WSGI application (PEP 3333) on the native connection path."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from socket import socket as Socket
+from typing import Any
+
+from streamserve.address import TcpAddress, address_of, open_listener
+from streamserve.core import ffi, lib
+from streamserve.http.access_log import AccessLog
+from streamserve.http.endpoint import Endpoint
+from streamserve.http.response_head import HeadCache
+from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.waiter import Waiter
+from streamserve.loop.waiting import sleep
+from streamserve.settings import Settings
+
+__all__ = ["WSGIServer"]
+
+_log = logging.getLogger("streamserve.wsgi")
+Record = tuple[int, int, int, int]  # a request, as the core reports it (api.h)
+_LIMITS = {
+    lib.SS_LINE_TOO_LONG: "max_request_line",
+    lib.SS_HEAD_TOO_LARGE: "max_header_bytes",
+    lib.SS_TOO_MANY_FIELDS: "max_header_fields",
+    lib.SS_BODY_TOO_LARGE: "max_body_bytes",
+    lib.SS_HEAD_TIMEOUT: "head_timeout",
+    lib.SS_BODY_TIMEOUT: "body_timeout",
+    lib.SS_OVERLOADED: "max_connections",
+}
+"""The setting that a refusal enforces."""
+
+_DRAIN_CHECK = 0.02  # seconds between looks at whether the last responses are out
+
+
+class WSGIServer:
+    """Serves a WSGI application over HTTP/1.1; a greenlet is held only while its code runs.
+
+    Args:
+        listener: a bound socket, an address such as "127.0.0.1:8000", "unix:/path", a port,
+            (host, port), or a list of those.
+        application: the WSGI callable.
+        backlog: connections the kernel queues before they are accepted; None: the setting's.
+        log: the access log: a stream with write(str), None for none, or "default": as
+            `settings.access_log` says.
+        environ: values that are added to the environ of every request.
+        settings: limits, deadlines and concurrency; None: the defaults.
+
+    Raises:
+        ConfigurationError: an address cannot be listened on.
+
+    Example:
+        >>> WSGIServer("127.0.0.1:8000", application).serve_forever()
+    """
+
+    def __init__(
+        self,
+        listener: Any,
+        application: Callable[..., Iterable[bytes]] | None = None,
+        backlog: int | None = None,
+        log: Any = "default",
+        environ: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.application: Any = application
+        self.software = settings.server_header or "streamserve"
+        self.base_env = dict(environ or {})
+        self.underscore_headers = settings.underscore_headers
+        self.concurrency = settings.concurrency
+        self.active = 0
+        self.waiting: deque[tuple[Endpoint, Record]] = deque()
+        self.access_log = self._open_access_log(log)
+        self.sockets = [
+            _as_socket(item, backlog or settings.backlog)
+            for item in (listener if isinstance(listener, list) else [listener])
+        ]
+        self._hub: Hub | None = None
+        self._endpoints: dict[int, Endpoint] = {}
+        self._stopping = False
+        self._stopped: list[Waiter] = []
+        self._refused = 0
+        self._refused_logged = 0.0
+
+    # ---- the life of a server
+
+    @property
+    def started(self) -> bool:
+        return bool(self._endpoints)
+
+    @property
+    def address(self) -> Any:
+        """The address of the first listener, with the real port."""
+        return self.sockets[0].getsockname()
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses of all listeners, as `streamserve.address` has them."""
+        return [address_of(socket) for socket in self.sockets]
+
+    def start(self) -> None:
+        """Begins to accept; returns at once.
+
+        Raises:
+            OSError: a listener cannot be registered with the loop.
+        """
+        if self.started:
+            return
+        hub = self._hub = get_hub()
+        hub.core_handlers[lib.SS_EVENT_REFUSED] = self._note_refusal
+        hub.core_handlers[lib.SS_EVENT_ACCEPT_FAILED] = self._note_accept_failure
+        heads = HeadCache(self.settings.server_header)
+        config = self._core_config()
+        for socket in self.sockets:
+            number = lib.ss_listener_open(hub.core, socket.fileno(), config)
+            if number < 0:
+                code = lib.ss_loop_errno(hub.core)
+                self.close()  # also those that did start
+                raise OSError(code, f"cannot listen on {address_of(socket)}: {os.strerror(code)}")
+            name, port = _server_name(socket)
+            endpoint = Endpoint(self, hub, name, port, heads)
+            self._endpoints[number] = endpoint
+            hub.request_handlers[number] = endpoint.admit
+
+    def serve_forever(self) -> None:
+        """Serves until `stop` is called, or the greenlet is interrupted."""
+        self.start()
+        waiter = Waiter(get_hub())
+        self._stopped.append(waiter)
+        try:
+            waiter.park()
+        finally:
+            if waiter in self._stopped:
+                self._stopped.remove(waiter)
+            self.close()
+
+    def stop(self, timeout: float | None = None) -> int:
+        """Stops gracefully: what runs is finished, what idles is closed, nothing new is accepted.
+
+        Args:
+            timeout: seconds for the requests that run; None: the setting graceful_timeout.
+
+        Returns:
+            How many requests were cut off.
+        """
+        if self._hub is None or self._stopping:
+            return 0
+        self._stopping = True
+        limit = self.settings.graceful_timeout if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        core = self._hub.core
+        while True:
+            busy = sum(max(0, lib.ss_listener_drain(core, number)) for number in self._endpoints)
+            self._close_sockets()
+            if not self._endpoints or not (busy or self.active or self.waiting):
+                break  # somebody closed it, or all is done
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            sleep(min(_DRAIN_CHECK, left))
+        cut_off = self.active + len(self.waiting)
+        self.close()
+        return cut_off
+
+    def close(self) -> None:
+        """Stops at once: every connection ends, greenlets that wait on one are told."""
+        hub = self._hub
+        if hub is not None:
+            self.waiting.clear()
+            for number, endpoint in self._endpoints.items():
+                lib.ss_listener_close(endpoint.core, number)
+                if endpoint.core is hub.core:  # else: a child of fork, where the number may be another's
+                    hub.request_handlers.pop(number, None)
+            self._endpoints.clear()
+            for waiter in list(hub.connection_waiters.values()):
+                waiter.wake()
+            hub.connection_waiters.clear()
+        self._close_sockets()
+        if self.access_log is not None:
+            self.access_log.flush()
+        for waiter in self._stopped:
+            waiter.wake()
+        self._stopped.clear()
+
+    def _close_sockets(self) -> None:
+        for socket in self.sockets:
+            if self._hub is None or not self._endpoints or self._stopping:
+                socket.close()
+
+    def __enter__(self) -> WSGIServer:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop(0)
+
+    # ---- more requests than may run at once
+
+    def admit_later(self, endpoint: Endpoint, record: Record) -> None:
+        """Queues a request behind those that wait, or answers 503 when the queue is full."""
+        if self.active < self.concurrency and not self.waiting:
+            self.active += 1
+            endpoint.admit_one(record)
+        elif len(self.waiting) < self.settings.queue:
+            self.waiting.append((endpoint, record))
+        else:
+            self._note_overload(record[1])
+            lib.ss_conn_refuse(self._core, record[1], lib.SS_OVERLOADED)
+
+    def admit_waiting(self) -> None:
+        """Gives free places to requests that wait, in the order in which they came."""
+        while self.waiting and self.active < self.concurrency:
+            self.active += 1
+            endpoint, record = self.waiting.popleft()
+            endpoint.admit_one(record)
+
+    @property
+    def _core(self) -> Any:
+        return self._hub.core if self._hub is not None else ffi.NULL
+
+    # ---- what the core reports
+
+    def _note_refusal(self, handle: int, refusal: int) -> None:
+        text = ffi.string(lib.ss_refusal_text(refusal)).decode()
+        level = logging.WARNING if refusal == lib.SS_OVERLOADED else logging.INFO
+        name = _LIMITS.get(refusal)
+        limit = f" ({name}={getattr(self.settings, name)})" if name is not None else ""
+        self._note_bad_client(handle, level, f"refused with {lib.ss_refusal_status(refusal)}: {text}{limit}")
+
+    def _note_overload(self, handle: int) -> None:
+        self._note_bad_client(
+            handle,
+            logging.WARNING,
+            f"refused with 503: concurrency={self.concurrency} and queue={self.settings.queue} are exhausted",
+        )
+
+    def _note_bad_client(self, handle: int, level: int, text: str) -> None:
+        """One line a second at most: a flood of bad requests must not become a flood of lines."""
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._refused_logged >= 1:
+            more = f"; refusals since the last such line: {self._refused}" if self._refused > 1 else ""
+            _log.log(level, "%s%s%s", self._client(handle), text, more)
+            self._refused_logged = now
+            self._refused = 0
+
+    def _client(self, handle: int) -> str:
+        """Who is at the other end, for a log line: "192.0.2.1 " or nothing."""
+        text = ffi.new("char[]", 128)
+        size = lib.ss_conn_address(self._core, handle, 0, text, 128)
+        host = ffi.string(text).decode("ascii") if size > 0 else ""
+        return f"{host} " if host else ""
+
+    def _note_accept_failure(self, listener: int, code: int) -> None:
+        _log.error("accepting pauses for a second: %s; raise the limit of open files (ulimit -n)", os.strerror(code))
+
+    # ---- settings
+
+    def _core_config(self) -> Any:
+        settings = self.settings
+        config = ffi.new("ss_listener_config *")
+        lib.ss_listener_defaults(config)
+        config.limits.max_line = settings.max_request_line
+        config.limits.max_head = settings.max_header_bytes
+        config.limits.max_fields = settings.max_header_fields
+        config.max_body = settings.max_body_bytes
+        config.head_timeout = _ns(settings.head_timeout)
+        config.body_timeout = _ns(settings.body_timeout)
+        config.write_timeout = _ns(settings.write_timeout)
+        config.idle_timeout = _ns(settings.keep_alive_timeout)
+        config.max_connections = settings.max_connections
+        return config
+
+    def _open_access_log(self, log: Any) -> AccessLog | None:
+        if log is None:
+            return None
+        if log != "default":
+            return AccessLog(log)
+        name = self.settings.access_log
+        if not name:
+            return None
+        return AccessLog(sys.stdout if name == "-" else open(name, "a", encoding="utf-8", buffering=1 << 16))
+
+    def __repr__(self) -> str:
+        where = ", ".join(str(address) for address in self.addresses) if self.sockets[0].fileno() >= 0 else "closed"
+        return f"<WSGIServer {where} active={self.active} waiting={len(self.waiting)}>"
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+def _as_socket(listener: Any, backlog: int) -> Socket:
+    if isinstance(listener, Socket):
+        listener.setblocking(False)
+        return listener
+    return open_listener(listener, backlog)
+
+
+def _server_name(socket: Socket) -> tuple[str, str]:
+    address = address_of(socket)
+    if isinstance(address, TcpAddress):
+        return address.host, str(address.port)
+    return "localhost", "80"

@@ -1,0 +1,55 @@
+"""The log of the server beside the logging of the application."""
+
+import logging
+import logging.config
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from streamserve.cluster.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def restore_logging() -> Iterator[None]:
+    logger = logging.getLogger("streamserve")
+    before = (logger.level, logger.handlers, logger.propagate)
+    yield
+    logger.level, logger.handlers, logger.propagate = before
+    logging.getLogger().handlers.clear()
+
+
+def test_a_line_tells_time_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    logging.getLogger("streamserve.wsgi").warning("what %s", "happened")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} WARNING what happened\n", captured.err
+    )
+
+
+@pytest.mark.parametrize(("level", "seen"), [("info", True), ("warning", False)])
+def test_log_level_silences_what_is_less_severe(capsys: pytest.CaptureFixture[str], level: str, seen: bool) -> None:
+    configure_logging(level)
+    logging.getLogger("streamserve").info("news")
+    assert ("news" in capsys.readouterr().err) is seen
+
+
+def test_application_that_silences_existing_loggers_does_not_silence_the_server(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    child = logging.getLogger("streamserve.wsgi")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+    assert child.disabled
+    configure_logging("info")
+    child.error("heard")
+    assert "heard" in capsys.readouterr().err
+
+
+def test_application_that_logs_too_does_not_double_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.basicConfig(force=True)
+    configure_logging("info")
+    configure_logging("info")
+    logging.getLogger("streamserve").error("once")
+    assert capsys.readouterr().err.count("once") == 1

@@ -1,0 +1,166 @@
+"""Signals reach greenlets, KeyboardInterrupt the main one."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from streamserve import Greenlet, getcurrent, joinall, signal_handler, sleep, spawn
+from streamserve.loop.hub import get_hub
+
+NUMBER = signal.SIGUSR1
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Any:
+    before = signal.getsignal(NUMBER)
+    yield
+    assert signal.getsignal(NUMBER) == before
+
+
+def test_runs_the_handler_in_a_new_greenlet_with_its_arguments() -> None:
+    seen: list[Any] = []
+    handler = signal_handler(NUMBER, lambda *args, **kwargs: seen.append((getcurrent(), args, kwargs)), 1, b=2)
+    os.kill(os.getpid(), NUMBER)
+    sleep(0.001)
+    handler.cancel()
+    assert [call[1:] for call in seen] == [((1,), {"b": 2})]
+    assert isinstance(seen[0][0], Greenlet)
+
+
+def test_wakes_a_loop_that_sleeps() -> None:
+    handled = Greenlet(int)
+    handler = signal_handler(NUMBER, handled.start)
+    sender = threading.Timer(0.002, os.kill, (os.getpid(), NUMBER))
+    sender.start()
+    handled.join(timeout=5)
+    sender.join()
+    handler.cancel()
+    assert handled.dead
+
+
+def test_the_handler_may_wait() -> None:
+    log: list[str] = []
+    handler = signal_handler(NUMBER, lambda: (sleep(0.001), log.append("waited")))
+    os.kill(os.getpid(), NUMBER)
+    get_hub().join()
+    handler.cancel()
+    assert log == ["waited"]
+
+
+def test_a_thousand_signals_do_not_fill_anything() -> None:
+    log: list[int] = []
+    handler = signal_handler(NUMBER, log.append, 1)
+    for _ in range(1000):
+        os.kill(os.getpid(), NUMBER)
+    sleep(0.001)
+    handler.cancel()
+    assert len(log) == 1000
+
+
+def test_cancel_puts_back_what_was_there_and_may_be_repeated() -> None:
+    outer = signal_handler(NUMBER, int)
+    inner = signal_handler(NUMBER, int)
+    inner.cancel()
+    inner.cancel()
+    assert signal.getsignal(NUMBER) == outer._arrived
+    outer.cancel()
+
+
+def test_does_not_keep_the_loop_running() -> None:
+    handler = signal_handler(NUMBER, int)
+    assert get_hub().join() is True
+    handler.cancel()
+
+
+def test_needs_something_to_call_and_the_main_thread() -> None:
+    with pytest.raises(TypeError, match="callable"):
+        signal_handler(NUMBER, 5)  # type: ignore[arg-type]
+    errors: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            signal_handler(NUMBER, int)
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert "main thread" in str(errors[0])
+
+
+def test_keyboard_interrupt_reaches_main_while_the_loop_sleeps() -> None:
+    other = spawn(sleep, 0.01)
+    sender = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        sender.start()
+        sleep(5)
+    sender.join()
+    other.join(timeout=5)
+    assert other.successful()
+
+
+def test_keyboard_interrupt_loses_no_greenlet_on_its_way() -> None:
+    """Each round interrupts a busy loop somewhere: whatever was being switched to still runs."""
+    for turn in range(10):
+        stopping = False
+
+        def work() -> None:
+            while not stopping:  # noqa: B023 - the loop below ends it
+                sleep(0.0001)
+
+        greenlets = [spawn(work) for _ in range(40)]
+        sender = threading.Timer(0.002 + turn / 2000, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            sender.start()
+            joinall(greenlets)
+        stopping = True
+        sender.join()
+        assert len(joinall(greenlets, timeout=5)) == len(greenlets)
+
+
+def test_a_program_that_handles_ctrl_c_itself_is_left_alone() -> None:
+    code = """if True:
+        import signal
+        def mine(*args): print("mine")
+        signal.signal(signal.SIGINT, mine)
+        import streamserve
+        streamserve.sleep(0.001)
+        assert signal.getsignal(signal.SIGINT) is mine
+        signal.raise_signal(signal.SIGINT)
+    """
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20).stdout == "mine\n"
+
+
+def test_keyboard_interrupt_ends_a_greenlet_that_never_waits() -> None:
+    def spin() -> None:
+        sender.start()
+        while True:
+            pass
+
+    sender = threading.Timer(0.003, os.kill, (os.getpid(), signal.SIGINT))
+    spinning = spawn(spin)
+    with pytest.raises(KeyboardInterrupt):
+        spinning.join()
+    sender.join()
+    assert isinstance(spinning.exception, KeyboardInterrupt)
+
+
+def test_what_a_handler_of_the_programs_own_wrote_is_emptied() -> None:
+    """Every signal writes to the wake-up socket, also one whose function knows nothing of the loop."""
+    ours = signal_handler(signal.SIGUSR2, int)
+    reader = ours._wake_up.reader
+    before = signal.signal(NUMBER, lambda signum, frame: None)
+    try:
+        os.kill(os.getpid(), NUMBER)
+        sleep(0.001)
+        with pytest.raises(BlockingIOError):
+            reader.recv(1)
+    finally:
+        signal.signal(NUMBER, before)
+        ours.cancel()

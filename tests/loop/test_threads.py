@@ -1,0 +1,88 @@
+"""A hub for each thread, and calls from one to the other."""
+
+import os
+import threading
+from collections.abc import Callable
+
+from streamserve import Greenlet, joinall, sleep, spawn
+from streamserve.loop.hub import Hub, get_hub, hub_of_thread
+from streamserve.loop.waiter import Waiter
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_each_thread_has_a_hub_of_its_own() -> None:
+    hubs: list[Hub | None] = []
+    in_thread(lambda: hubs.extend([hub_of_thread(), get_hub(), get_hub()]))
+    assert hubs[0] is None
+    assert hubs[1] is hubs[2]
+    assert hubs[1] is not get_hub()
+
+
+def test_the_end_of_a_thread_frees_its_hub() -> None:
+    def run() -> None:
+        spawn(sleep, 0.001).join()
+        spawn(sleep, 10)  # parked for ever
+        sleep(0.001)
+
+    in_thread(run)
+    before = open_descriptors()
+    for _ in range(20):
+        in_thread(run)
+    assert open_descriptors() == before
+
+
+def test_loops_of_several_threads_run_beside_each_other() -> None:
+    logs: list[list[int]] = [[] for _ in range(4)]
+
+    def run(log: list[int]) -> None:
+        joinall([spawn(lambda n=n: (sleep(0.001), log.append(n))) for n in range(100)])
+
+    threads = [threading.Thread(target=run, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert [sorted(log) for log in logs] == [list(range(100))] * 4
+
+
+def test_another_thread_wakes_a_loop_that_sleeps() -> None:
+    hub, waiter = get_hub(), Waiter(get_hub())
+    thread = threading.Timer(0.002, hub.run_callback_threadsafe, (waiter.wake, "from there"))
+    timer = hub.start_timer(20, waiter)  # keeps the loop alive meanwhile
+    thread.start()
+    assert waiter.park() == "from there"
+    hub.stop_timer(timer, waiter)
+    thread.join()
+
+
+def test_callbacks_of_many_threads_all_run_in_the_hub() -> None:
+    hub, seen = get_hub(), []
+    done = Greenlet(int)
+
+    def note(number: int) -> None:
+        seen.append((number, threading.get_ident()))
+        if len(seen) == 8 * 500:
+            done.start()
+
+    def send(first: int) -> None:
+        for number in range(first, first + 500):
+            hub.run_callback_threadsafe(note, number)
+
+    threads = [threading.Thread(target=send, args=(index * 500,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    done.join(timeout=20)
+    for thread in threads:
+        thread.join()
+    assert sorted(number for number, _ in seen) == list(range(4000))
+    assert {ident for _, ident in seen} == {threading.get_ident()}

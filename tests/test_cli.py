@@ -1,0 +1,265 @@
+"""The command line, run as its users run it."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from streamserve.settings import entries
+from tests.support.process import ServedCommand, command
+
+SITE = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"hello"]
+"""
+
+# Its response begins, and ends once there is a file named go.
+WAITING = """
+import os
+import streamserve
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"started\\n"
+    while not os.path.exists("go"):
+        streamserve.sleep(0.01)
+    yield b"finished\\n"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "site_module.py").write_text(SITE)
+    (tmp_path / "waiting.py").write_text(WAITING)
+    return tmp_path
+
+
+def mistake(*arguments: str, cwd: Path, **environ: str) -> str:
+    """The one line with which the command refuses these arguments."""
+    result = command(*arguments, cwd=cwd, **environ)
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("streamserve: error: ")
+    return lines[0].removeprefix("streamserve: error: ")
+
+
+class TestInformation:
+    def test_help_lists_every_setting_with_its_default(self, project: Path) -> None:
+        result = command("--help", cwd=project, COLUMNS="200")
+        assert result.returncode == 0
+        text = " ".join(result.stdout.split())
+        for entry in entries():
+            if entry.name != "app":  # which is the argument
+                assert f"{entry.flag} {entry.kind.metavar} {entry.help}" in text
+        assert "[bytes, default 65536]" in text
+
+    def test_help_stands_in_one_column(self, project: Path) -> None:
+        lines = command("-h", cwd=project).stdout.splitlines()
+        starts = {re.match(r"  --[\w-]+ [A-Z]+ +", line) for line in lines}
+        assert len({match.end() for match in starts if match}) == 1
+
+    def test_version(self, project: Path) -> None:
+        result = command("--version", cwd=project)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert re.fullmatch(r"streamserve [0-9]+\.[0-9]+\.[0-9]+ \(CPython 3\.[0-9.]+\w*\)\n", result.stdout)
+
+    def test_print_config_is_a_file_that_gives_the_same_settings(self, project: Path) -> None:
+        first = command("site_module", "--backlog", "77", "--print-config", cwd=project, STREAMSERVE_QUEUE="5")
+        assert first.returncode == 0
+        assert "backlog = 77  # from --backlog" in first.stdout
+        assert "queue = 5  # from STREAMSERVE_QUEUE" in first.stdout
+        (project / "streamserve.toml").write_text(first.stdout)
+        second = command("--print-config", cwd=project)
+        assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
+
+    def test_check_config_loads_the_application_and_binds_nothing(self, project: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            bind = f"127.0.0.1:{taken.getsockname()[1]}"
+            result = command("site_module", "--check-config", "--bind", bind, cwd=project)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "configuration is valid\n", "")
+
+    def test_check_config_refuses_a_wrong_application(self, project: Path) -> None:
+        assert "has no attribute 'ap'" in mistake("site_module:ap", "--check-config", cwd=project)
+
+    def test_config_names_the_file(self, project: Path) -> None:
+        (project / "other.toml").write_text("backlog = 9")
+        result = command("--config", "other.toml", "--print-config", cwd=project)
+        assert "backlog = 9  # from other.toml" in result.stdout
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "line"),
+        [
+            (["--head-timout", "3"], "unknown flag --head-timout; did you mean --head-timeout?"),
+            (["--zzz"], "unknown flag --zzz; streamserve --help lists the flags"),
+            (["-x"], "unknown flag -x; streamserve --help lists the flags"),
+            (["--backlog"], "Option '--backlog' requires an argument; streamserve --help shows the usage"),
+            (["a:b", "c:d"], "Got unexpected extra argument (c:d); streamserve --help shows the usage"),
+            (
+                ["--backlog", "0"],
+                "backlog='0' (from --backlog) is below the least, 1; give a whole number from 1 to 65535",
+            ),
+            (["--config", "gone.toml"], "there is no file gone.toml; give another --config"),
+            ([], "no application is given; run `streamserve module:application`, or set app in a file"),
+        ],
+    )
+    def test_one_line_and_exit_code_2(self, project: Path, arguments: list[str], line: str) -> None:
+        assert mistake(*arguments, cwd=project) == line
+
+    def test_wrong_variable_and_wrong_key(self, project: Path) -> None:
+        line = mistake("site_module", cwd=project, STREAMSERVE_HEAD_TIMEOUT="soon")
+        assert line.startswith("head_timeout='soon' (from STREAMSERVE_HEAD_TIMEOUT) is not a time")
+        (project / "streamserve.toml").write_text("backlogg = 3")
+        assert mistake("site_module", cwd=project) == (
+            "unknown key backlogg in streamserve.toml; did you mean backlog?"
+        )
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+    def test_unreadable_file(self, project: Path) -> None:
+        (project / "streamserve.toml").touch(mode=0)
+        assert "cannot read streamserve.toml: Permission denied" in mistake("site_module", cwd=project)
+
+    def test_wrong_module(self, project: Path) -> None:
+        assert mistake("sitemodule:application", cwd=project).startswith("there is no module 'sitemodule' in ")
+
+    def test_failing_module_shows_its_traceback_before_the_line(self, project: Path) -> None:
+        (project / "failing.py").write_text("\n1 / 0\n")
+        result = command("failing", cwd=project)
+        assert result.returncode == 2
+        lines = result.stderr.splitlines()
+        assert lines[0] == "Traceback (most recent call last):"
+        assert lines[1] == f'  File "{project}/failing.py", line 2, in <module>'
+        assert lines[-1].startswith("streamserve: error: importing failing failed: ZeroDivisionError: division by zero")
+
+    def test_port_in_use(self, project: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            bind = f"127.0.0.1:{taken.getsockname()[1]}"
+            assert mistake("site_module", "--bind", bind, cwd=project).startswith(
+                f"cannot listen on {bind}: another process listens there"
+            )
+
+    def test_access_log_that_cannot_be_opened(self, project: Path) -> None:
+        line = mistake("site_module", "--bind", "unix:app.sock", "--access-log", "gone/access.log", cwd=project)
+        assert line == (
+            "access_log='gone/access.log' (from --access-log) cannot be opened: No such file or directory;"
+            " give a file that can be written, or -"
+        )
+        assert not (project / "app.sock").exists()
+
+    def test_interrupt_while_the_application_loads_leaves_no_traceback(self, project: Path) -> None:
+        (project / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nsignal.pause()\n")
+        result = command("slow", cwd=project)
+        assert result.returncode == 130
+        assert "Traceback" not in result.stderr
+
+
+class TestServing:
+    def test_announces_the_real_port_and_serves(self, project: Path) -> None:
+        with ServedCommand("site_module", cwd=project) as server:
+            assert not server.url.endswith(":0")
+            assert requests.get(server.url, timeout=10).text == "hello"
+            line = r"streamserve [0-9.]+ serving site_module on http://127\.0\.0\.1:[0-9]+ \(pid ([0-9]+), epoll\)"
+            match = re.search(line, server.stderr)
+            assert match is not None and int(match[1]) == server.process.pid
+
+    @pytest.mark.parametrize("backend", ["epoll", "poll"])
+    def test_serves_with_the_backend_that_is_chosen(self, project: Path, backend: str) -> None:
+        with ServedCommand("site_module", "--loop-backend", backend, cwd=project) as server:
+            assert requests.get(server.url, timeout=10).text == "hello"
+            assert f", {backend})" in server.stderr
+
+    def test_serves_on_several_addresses(self, project: Path) -> None:
+        arguments = ["--bind", "127.0.0.1:0", "--bind", "127.0.0.1:0", "--bind", "unix:app.sock"]
+        with ServedCommand("site_module", *arguments, cwd=project) as server:
+            server.wait_for(re.compile("serving .* on unix:app.sock"))
+            urls = re.findall(r"http://\S+", server.stderr)
+            assert len(set(urls)) == 2
+            for url in urls:
+                assert requests.get(url, timeout=10).text == "hello"
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(project / "app.sock"))
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert client.makefile("rb").read().endswith(b"\r\n\r\nhello")
+            server.stop()
+            assert not (project / "app.sock").exists()
+
+    def test_serves_on_an_inherited_descriptor(self, project: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            fd = listener.fileno()
+            with ServedCommand("site_module", "--bind", f"fd://{fd}", cwd=project, pass_fds=(fd,)) as server:
+                assert server.url == f"http://127.0.0.1:{listener.getsockname()[1]}"
+                assert requests.get(server.url, timeout=10).text == "hello"
+
+    def test_settings_come_from_variables_and_files(self, project: Path) -> None:
+        (project / "streamserve.toml").write_text("app = 'site_module'\nserver_header = 'from the file'\n")
+        with ServedCommand(cwd=project, STREAMSERVE_MAX_HEADER_FIELDS="5") as server:
+            assert requests.get(server.url, timeout=10).headers["Server"] == "from the file"
+            many = {f"X-{number}": "x" for number in range(5)}
+            assert requests.get(server.url, headers=many, timeout=10).status_code == 431
+
+    def test_access_log_goes_to_standard_output(self, project: Path) -> None:
+        with ServedCommand("site_module", "--access-log", "-", cwd=project) as server:
+            requests.get(server.url + "/path?query", timeout=10)
+            output = server.stop()
+        assert '"GET /path?query HTTP/1.1" 200 5' in output
+
+
+class TestStopping:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_idle_server_stops_at_once_with_exit_code_0(self, project: Path, number: signal.Signals) -> None:
+        with ServedCommand("site_module", cwd=project) as server, requests.Session() as session:
+            assert session.get(server.url, timeout=10).text == "hello"  # and its connection idles from here
+            server.signal(number)
+            assert server.wait() == 0
+            assert f"{number.name}: stopping; no request is running" in server.stderr
+            assert re.search(r"stopped after 0\.[0-9]+ s; 0 requests cut off", server.stderr)
+            assert "Traceback" not in server.stderr
+
+    def test_running_request_finishes(self, project: Path) -> None:
+        with ServedCommand("waiting", cwd=project) as server, begun(server) as lines:
+            server.signal(signal.SIGTERM)
+            server.wait_for(re.compile("SIGTERM: stopping; 1 request may take 30 s, a second signal stops at once"))
+            (project / "go").touch()
+            assert list(lines) == [b"finished"]
+            assert server.wait() == 0
+            assert re.search(r"stopped after [0-9.]+ s; 0 requests cut off", server.stderr)
+
+    @pytest.mark.parametrize("timeout", ["50ms", "0"])
+    def test_request_that_takes_longer_than_graceful_timeout_is_cut_off(self, project: Path, timeout: str) -> None:
+        with ServedCommand("waiting", "--graceful-timeout", timeout, cwd=project) as server, begun(server) as lines:
+            server.signal(signal.SIGTERM)
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                list(lines)
+            assert server.wait() == 0
+            assert re.search(r"stopped after 0\.[0-9]+ s; 1 request cut off", server.stderr)
+
+    def test_second_signal_stops_at_once(self, project: Path) -> None:
+        with ServedCommand("waiting", "--graceful-timeout", "1h", cwd=project) as server, begun(server) as lines:
+            server.signal(signal.SIGINT)
+            server.wait_for(re.compile("SIGINT: stopping; 1 request"))
+            server.signal(signal.SIGINT)
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                list(lines)
+            assert server.wait() == 0
+            assert "SIGINT came again: stopping at once, with 1 request" in server.stderr
+            assert re.search(r"stopped after [0-9.]+ s; 1 request cut off", server.stderr)
+
+
+@contextlib.contextmanager
+def begun(server: ServedCommand) -> Iterator[Iterator[bytes]]:
+    """The lines of a response of which the first, "started", has arrived."""
+    with requests.get(server.url, stream=True, timeout=30) as response:
+        lines = response.iter_lines(chunk_size=None)
+        assert next(lines) == b"started"
+        yield lines

@@ -1,0 +1,255 @@
+"""start_response and write: PEP 3333, points 43 to 45 of the promises."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.server import eventually
+from tests.wsgi.conftest import Serve
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = [("Content-Type", "text/plain")]
+
+
+class Text(str):
+    """What a framework's own str subclass looks like."""
+
+
+class Data(bytes):
+    """Likewise for bytes."""
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture, count: int) -> list[Any]:
+    """Waits for so many logged exceptions and returns their types."""
+
+    def found() -> list[Any]:
+        return [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+    eventually(lambda: len(found()) == count, f"{count} logged exceptions")
+    return found()
+
+
+def answering(status: Any, headers: Any, body: Any = (b"body",)) -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response(status, headers)
+        return list(body)
+
+    return app
+
+
+def test_status_and_headers_arrive_as_given(serve: Serve) -> None:
+    headers = [("X-One", "1"), ("x-one", "2"), ("X-Latin", "\xe9\xff"), ("X-Empty", ""), ("Set-Cookie", "a=b; c")]
+    response = serve(answering("299 Fine \xe9", headers)).ask(GET)
+    assert (response.status, response.reason) == (299, "Fine \xe9")
+    assert response.fields[:5] == [(name.lower(), value) for name, value in headers]
+    assert response.get("server") == "streamserve"
+    assert response.get("date") is not None
+    assert response.get("content-length") == "4"
+    assert response.body == b"body"
+
+
+def test_servers_own_fields(serve: Serve) -> None:
+    response = serve(answering("200 OK", [("Server", "mine"), ("Date", "never")])).ask(GET)
+    assert response.get("server") == "mine"
+    assert response.get("date") != "never"
+    assert serve(answering("200 OK", []), server_header="").ask(GET).get("server") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("200 OK\r\nX-Split: 1", OK),
+        ("200 OK\n", OK),
+        ("20 OK", OK),
+        ("2000 OK", OK),
+        ("abc", OK),
+        ("2\u0660\u0660 OK", OK),
+        ("200 \u20ac", OK),
+        ("200\0", OK),
+        (b"200 OK", OK),
+        (200, OK),
+        ("100 Continue", OK),
+        ("101 Switching Protocols", OK),
+        ("200 OK", [("X", "a\r\nY: b")]),
+        ("200 OK", [("X", "a\n")]),
+        ("200 OK", [("X", "a\0b")]),
+        ("200 OK", [("X", "a\x7f")]),
+        ("200 OK", [("X", "\u20ac")]),
+        ("200 OK", [("X", b"bytes")]),
+        ("200 OK", [("X", 1)]),
+        ("200 OK", [("X", None)]),
+        ("200 OK", [(b"X", "v")]),
+        ("200 OK", [("X Y", "v")]),
+        ("200 OK", [("X:", "v")]),
+        ("200 OK", [("", "v")]),
+        ("200 OK", [("X\n", "v")]),
+        ("200 OK", [("X\xe9", "v")]),
+        ("200 OK", [("X", "v", "w")]),
+        ("200 OK", [5]),
+        ("200 OK", None),
+        ("200 OK", [("Content-Length", "-1")]),
+        ("200 OK", [("Content-Length", "+4")]),
+        ("200 OK", [("Content-Length", "4,4")]),
+        ("200 OK", [("Content-Length", "\u0664")]),
+        ("200 OK", [("Content-Length", "")]),
+        ("200 OK", [("Content-Length", "4"), ("content-length", "4")]),
+    ],
+)
+def test_what_may_not_go_on_the_wire_is_500(
+    serve: Serve, caplog: pytest.LogCaptureFixture, status: Any, headers: Any
+) -> None:
+    running = serve(answering(status, headers))
+    with running.client() as client:
+        for _ in range(2):
+            client.send(GET)
+            response = client.response()
+            assert response.status == 500
+            assert b"X-Split" not in response.body and response.get("x") is None
+    assert tracebacks(caplog, 2)
+
+
+def test_text_subclasses_are_text(serve: Serve) -> None:
+    running = serve(answering(Text("200 OK"), [(Text("X-Sub"), Text("v"))], [Data(b"da"), b"ta"]))
+    for _ in range(2):
+        response = running.ask(GET)
+        assert (response.status, response.get("x-sub"), response.body) == (200, "v", b"data")
+
+
+def test_one_piece_of_a_bytes_subclass(serve: Serve) -> None:
+    response = serve(answering("200 OK", OK, [Data(b"data")])).ask(GET)
+    assert (response.status, response.body, response.get("content-length")) == (200, b"data", "4")
+
+
+@pytest.mark.parametrize(
+    "name", "Connection Keep-Alive TE Trailer Transfer-Encoding Upgrade Proxy-Authenticate".split()
+)
+def test_hop_by_hop_headers_are_dropped_with_a_warning(
+    serve: Serve, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    response = serve(answering("200 OK", [(name, "chunked"), *OK])).ask(GET)
+    assert response.status == 200 and response.body == b"body"
+    assert response.get(name.lower()) is None
+    assert name in caplog.text
+
+
+def test_called_twice_is_an_assertion_error(serve: Serve) -> None:
+    caught: list[BaseException] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", OK)
+        try:
+            start_response("201 Created", OK)
+        except AssertionError as error:
+            caught.append(error)
+        return [b"once"]
+
+    response = serve(app).ask(GET)
+    assert (response.status, response.body) == (200, b"once")
+    assert len(caught) == 1
+
+
+def test_exc_info_before_the_head_replaces_it(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("X-First", "1"), ("Content-Length", "99")])
+        try:
+            raise ValueError("late")
+        except ValueError:
+            start_response("503 Replaced", [("X-Second", "2")], sys.exc_info())
+        return [b"sorry"]
+
+    response = serve(app).ask(GET)
+    assert (response.status, response.get("x-first"), response.get("x-second")) == (503, None, "2")
+    assert response.body == b"sorry"
+
+
+def test_exc_info_after_the_head_is_raised_and_ends_the_connection(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", OK)
+        yield b"begun"
+        try:
+            raise ValueError("too late")
+        except ValueError:
+            start_response("500 Late", [], sys.exc_info())
+        yield b"never"
+
+    running = serve(app)
+    client = running.client()
+    client.send(GET + GET)
+    assert client.head().status == 200
+    rest = client.rest()
+    assert rest == b"5\r\nbegun\r\n"
+    assert tracebacks(caplog, 1) == [ValueError]
+
+
+def test_never_called_is_500(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        return [b"no head"]
+
+    assert serve(app).ask(GET).status == 500
+
+
+def test_called_late_by_a_generator(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        yield b""
+        start_response("200 OK", OK)
+        yield b"late"
+
+    response = serve(app).ask(GET)
+    assert (response.status, response.body, response.chunks) == (200, b"late", [b"late"])
+
+
+def test_write_then_the_iterable(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        write = start_response("200 OK", OK)
+        write(b"one ")
+        write(b"")
+        write(b"two ")
+        return [b"three", b" four"]
+
+    response = serve(app).ask(GET)
+    assert response.body == b"one two three four"
+    assert response.chunks is not None
+
+
+def test_write_with_a_length(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        write = start_response("200 OK", [("Content-Length", "6")])
+        write(b"one")
+        write(b"two")
+        write(b"more")
+        return []
+
+    running = serve(app)
+    with running.client() as client:
+        for _ in range(2):
+            client.send(GET)
+            assert client.response().body == b"onetwo"
+
+
+def test_write_after_the_response_does_nothing(serve: Serve) -> None:
+    kept: list[Any] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        kept.append(start_response("200 OK", OK))
+        if len(kept) > 1:
+            kept[0](b"injected")
+        return [b"clean"]
+
+    running = serve(app)
+    with running.client() as client:
+        for _ in range(3):
+            client.send(GET)
+            response = client.response()
+            assert response.body == b"clean"
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, bytearray(b"x")])
+def test_write_takes_bytes_only(serve: Serve, data: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", OK)(data)
+        return []
+
+    assert serve(app).ask(GET).status == 500
