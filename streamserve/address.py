@@ -1,18 +1,21 @@
-"""Where a server listens: addresses as people write them, and the listening sockets made of them.
+"""Where a server listens: addresses as people write them, and the sockets made of them.
 
-Written as `host:port`, `[::1]:8000`, `:8000` or `8000` (every interface), `unix:/path` or `fd://N`.
+Written as `host:port`, `[::1]:8000`, `:8000`, `*:8000` or `8000` (every interface), `unix:/path` or `fd://N`.
 """
 
 import errno
 import os
 import re
 import socket
+from _socket import socket as AnySocket  # also those that monkey patching puts in the place of socket.socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket as Socket
+from typing import cast
 
-from streamserve.errors import ConfigurationError
-from streamserve.unix_listener import open_unix_listener
+from streamserve.errors import AddressError, ConfigurationError
+from streamserve.network_listener import NetworkOptions, open_network_socket
+from streamserve.unix_listener import open_unix_datagram_socket, open_unix_listener
 
 __all__ = [
     "Address",
@@ -21,6 +24,7 @@ __all__ = [
     "TcpAddress",
     "UnixAddress",
     "address_of",
+    "open_datagram_socket",
     "open_listener",
     "open_listeners",
     "parse_address",
@@ -76,22 +80,22 @@ class DescriptorAddress:
 
 
 Address = TcpAddress | UnixAddress | DescriptorAddress
-AddressLike = Address | str | int | tuple[str, int] | Socket
+AddressLike = Address | str | int | tuple[str, int] | tuple[str, int, int, int] | AnySocket
 
 
 def parse_address(value: AddressLike) -> Address:
     """Reads an address in any form in which a user or a program gives it.
 
     Args:
-        value: Text (see the module), a port for every interface, a `(host, port)` pair, or a socket, of which its own
-            address is taken.
+        value: Text (see the module), a port for every interface, a `(host, port)` pair, the four parts of an IPv6
+            socket's name, or a socket, of which its own address is taken.
 
     Raises:
         ConfigurationError: It is none of these; the message says what is wrong and what to give.
     """
     if isinstance(value, Address):
         return value
-    if isinstance(value, Socket):
+    if isinstance(value, AnySocket):
         return address_of(value)
     if isinstance(value, bool):
         raise ConfigurationError(f"{value!r} is not an address; {FORMS}")
@@ -99,16 +103,15 @@ def parse_address(value: AddressLike) -> Address:
         return TcpAddress("", _port(value, value))
     if isinstance(value, str):
         return _parse_text(value.strip())
-    try:
-        host, port = value
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{value!r} is not an address; {FORMS}") from None
-    if not isinstance(host, str):
-        raise ConfigurationError(f"{value!r} is not an address; {FORMS}")
-    return TcpAddress(host, _port(port, value))
+    match value:
+        case (str() as host, port):
+            return TcpAddress(_host(host), _port(port, value))
+        case (str() as host, port, int(), int() as scope):
+            return TcpAddress(f"{host}%{scope}" if scope else host, _port(port, value))
+    raise ConfigurationError(f"{value!r} is not an address; {FORMS}")
 
 
-def address_of(listener: Socket) -> Address:
+def address_of(listener: AnySocket) -> Address:
     """The address to which a socket is bound, with the port that the kernel chose."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
@@ -116,7 +119,9 @@ def address_of(listener: Socket) -> Address:
     return TcpAddress(name[0], name[1])
 
 
-def open_listener(address: AddressLike, backlog: int = 2048, *, only_ipv6: bool = False) -> Socket:
+def open_listener(
+    address: AddressLike, backlog: int = 2048, *, only_ipv6: bool = False, reuse_address: bool = True
+) -> Socket:
     """Opens a listening, non-blocking stream socket.
 
     A name that stands for several numbers is opened at the first IPv4 one; every interface means IPv6 and IPv4 at
@@ -127,19 +132,47 @@ def open_listener(address: AddressLike, backlog: int = 2048, *, only_ipv6: bool 
         address: As `parse_address` takes it. A socket must be bound; it is made to listen if it does not yet.
         backlog: How many connections the kernel keeps until they are accepted.
         only_ipv6: Leave the IPv4 side of an IPv6 address to another listener.
+        reuse_address: Take a port whose last server's connections the kernel still remembers.
 
     Raises:
-        ConfigurationError: It cannot be opened; the message says why and what to do.
+        ConfigurationError: It is no address.
+        AddressError: It cannot be opened; the message says why and what to do.
     """
-    if isinstance(address, Socket):
+    if isinstance(address, AnySocket):
         return _adopt(address, backlog)
     match parse_address(address):
         case TcpAddress() as tcp:
-            return _open_tcp(tcp, backlog, only_ipv6)
+            options = NetworkOptions(socket.SOCK_STREAM, backlog, only_ipv6, reuse_address)
+            return open_network_socket(tcp.host, tcp.port, options)
         case UnixAddress() as unix:
             return open_unix_listener(unix.path, backlog)
         case DescriptorAddress() as descriptor:
-            return _open_descriptor(descriptor)
+            return _open_descriptor(descriptor, socket.SOCK_STREAM)
+
+
+def open_datagram_socket(address: AddressLike, *, reuse_address: bool = False) -> Socket:
+    """Opens a bound, non-blocking datagram socket, by the rules of `open_listener`.
+
+    Args:
+        address: As `parse_address` takes it. A socket must be bound.
+        reuse_address: Share the port with others that say so too; the kernel gives all datagrams to one of them.
+
+    Raises:
+        ConfigurationError: It is no address.
+        AddressError: It cannot be opened; the message says why and what to do.
+    """
+    if isinstance(address, AnySocket):
+        if address.type != socket.SOCK_DGRAM:
+            raise AddressError(f"cannot receive datagrams on {address!r}: give a socket of SOCK_DGRAM")
+        return _ready(address)
+    match parse_address(address):
+        case TcpAddress() as name:
+            options = NetworkOptions(socket.SOCK_DGRAM, 0, only_ipv6=False, reuse_address=reuse_address)
+            return open_network_socket(name.host, name.port, options)
+        case UnixAddress() as unix:
+            return open_unix_datagram_socket(unix.path)
+        case DescriptorAddress() as descriptor:
+            return _open_descriptor(descriptor, socket.SOCK_DGRAM)
 
 
 def open_listeners(addresses: Sequence[Address], backlog: int = 2048) -> list[Socket]:
@@ -181,7 +214,7 @@ def _parse_text(text: str) -> Address:
         raise ConfigurationError(f"{text!r} has no port; {FORMS}")
     if not re.fullmatch(r"[^\s/@\[\]]*", host):
         raise ConfigurationError(f"{text!r} is not an address; {FORMS}")
-    return TcpAddress(host, _port(port, text))
+    return TcpAddress(_host(host), _port(port, text))
 
 
 def _parse_unix(text: str) -> UnixAddress:
@@ -196,6 +229,10 @@ def _parse_unix(text: str) -> UnixAddress:
     return UnixAddress(path)
 
 
+def _host(host: str) -> str:
+    return "" if host == "*" else host
+
+
 def _port(port: object, whole: object) -> int:
     if isinstance(port, str) and re.fullmatch(r"[0-9]{1,5}", port):
         port = int(port)
@@ -204,96 +241,34 @@ def _port(port: object, whole: object) -> int:
     return port
 
 
-def _open_tcp(address: TcpAddress, backlog: int, only_ipv6: bool) -> Socket:
-    if not address.host:
-        return _open_every_interface(address, backlog, only_ipv6)
+def _open_descriptor(address: DescriptorAddress, kind: int) -> Socket:
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        raise ConfigurationError(
-            f"cannot listen on {address}: the host {address.host!r} is not known; give a name or number of this machine"
-        ) from error
-    # People who write a name nearly always connect by IPv4 first, and so do our own log line and health checks.
-    family, _, _, _, sockaddr = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return _bind_tcp(address, family, sockaddr, backlog, only_ipv6)
-
-
-def _open_every_interface(address: TcpAddress, backlog: int, only_ipv6: bool) -> Socket:
-    try:
-        return _bind_tcp(address, socket.AF_INET6, ("::", address.port), backlog, only_ipv6)
-    except ConfigurationError as error:
-        no_ipv6 = isinstance(error.__cause__, OSError) and error.__cause__.errno in (
-            errno.EAFNOSUPPORT,
-            errno.EADDRNOTAVAIL,
-        )
-        if not no_ipv6:
-            raise
-    return _bind_tcp(address, socket.AF_INET, ("0.0.0.0", address.port), backlog, only_ipv6)
-
-
-def _bind_tcp(address: TcpAddress, family: int, sockaddr: tuple[object, ...], backlog: int, only_ipv6: bool) -> Socket:
-    try:
-        listener = Socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigurationError(_tcp_failure(address, error)) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Linux hands it on to accepted sockets
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
-        listener.bind(sockaddr)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(_tcp_failure(address, error)) from error
-    return listener
-
-
-def _tcp_failure(address: TcpAddress, error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            remedy = f"another process listens there; stop it (ss -ltnp 'sport = :{address.port}' names it)"
-            return f"cannot listen on {address}: {remedy} or choose another port"
-        case errno.EACCES:
-            remedy = "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
-            return f"cannot listen on {address}: no permission: {remedy}"
-        case errno.EADDRNOTAVAIL:
-            return f"cannot listen on {address}: this machine has no such address; `ip address` lists those it has"
-        case errno.EAFNOSUPPORT:
-            return f"cannot listen on {address}: this machine has no IPv6; give an IPv4 address"
-        case _:
-            return f"cannot listen on {address}: {error.strerror or error}; choose another address"
-
-
-def _open_descriptor(address: DescriptorAddress) -> Socket:
-    try:
-        listener = Socket(fileno=address.fd)
+        opened = Socket(fileno=address.fd)
     except OSError as error:
         problem = "is not open" if error.errno == errno.EBADF else "is no socket"
-        raise ConfigurationError(
-            f"cannot listen on {address}: descriptor {address.fd} {problem}; let the parent pass a listening socket"
+        raise AddressError(
+            f"cannot listen on {address}: descriptor {address.fd} {problem}; let the parent pass a listening socket",
+            error.errno,
         ) from error
-    if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        listener.detach()  # not ours to close: whatever it is, the parent meant something by it
-        raise ConfigurationError(
-            f"cannot listen on {address}: descriptor {address.fd} is no listening stream socket;"
-            " let the parent call listen() on it"
-        )
-    listener.set_inheritable(False)
-    return _ready(listener)
+    stream = kind == socket.SOCK_STREAM
+    if opened.type != kind or (stream and not opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
+        opened.detach()  # not ours to close: whatever it is, the parent meant something by it
+        wanted = "listening stream socket; let the parent call listen() on it" if stream else "datagram socket"
+        raise AddressError(f"cannot listen on {address}: descriptor {address.fd} is no {wanted}")
+    opened.set_inheritable(False)
+    return _ready(opened)
 
 
-def _adopt(listener: Socket, backlog: int) -> Socket:
+def _adopt(listener: AnySocket, backlog: int) -> Socket:
     if listener.type != socket.SOCK_STREAM:
-        raise ConfigurationError(f"cannot listen on {listener!r}: it is no stream socket; give one of SOCK_STREAM")
+        raise AddressError(f"cannot listen on {listener!r}: it is no stream socket; give one of SOCK_STREAM")
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         listener.listen(backlog)
     return _ready(listener)
 
 
-def _ready(listener: Socket) -> Socket:
-    if listener.family in (socket.AF_INET, socket.AF_INET6):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listener.setblocking(False)
-    return listener
+def _ready(opened: AnySocket) -> Socket:
+    if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Linux hands it on to accepted sockets
+    opened.setblocking(False)
+    return cast(Socket, opened)

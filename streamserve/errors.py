@@ -2,6 +2,7 @@
 
     StreamserveError
     ├── ConfigurationError        the person who starts the server
+    │   └── AddressError          likewise: nothing can listen at an address
     ├── RemoteProtocolError       the peer on the wire
     ├── LocalProtocolError        the application
     ├── LoopExit                  the application: it waits for what cannot come
@@ -17,6 +18,7 @@ Surfaces shaped like the standard library raise the standard library's errors, n
 from greenlet import GreenletExit
 
 __all__ = [
+    "AddressError",
     "BlockingSwitchOutError",
     "ConcurrentObjectUseError",
     "ConfigurationError",
@@ -48,6 +50,22 @@ class ConfigurationError(StreamserveError):
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+
+
+class AddressError(ConfigurationError, OSError):
+    """The system does not let a server listen at an address.
+
+    Raised when the address is opened; an OSError too, for code that asks for `errno`. The message names the address
+    and what to do.
+
+    Args:
+        message: That line.
+        errno: The system's error number, None where another than the system refused.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 class RemoteProtocolError(StreamserveError):

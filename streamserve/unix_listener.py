@@ -1,4 +1,4 @@
-"""Listening unix sockets: the file that a dead server left behind goes, and ours goes when we do."""
+"""Unix sockets of servers: the file that a dead server left behind goes, and ours goes when we do."""
 
 import errno
 import os
@@ -6,9 +6,9 @@ import socket
 import stat
 from socket import socket as Socket
 
-from streamserve.errors import ConfigurationError
+from streamserve.errors import AddressError
 
-__all__ = ["UnixListener", "open_unix_listener"]
+__all__ = ["UnixListener", "open_unix_datagram_socket", "open_unix_listener"]
 
 
 class UnixListener(Socket):
@@ -46,21 +46,35 @@ def open_unix_listener(path: str, backlog: int) -> UnixListener:
     """Opens a listening, non-blocking unix socket, in place of a file that a dead server left behind.
 
     Raises:
-        ConfigurationError: Somebody listens there, or the file cannot be made; the message says what to do.
+        AddressError: Somebody listens there, or the file cannot be made; the message says what to do.
     """
-    listener = UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _open(path, socket.SOCK_STREAM, backlog)
+
+
+def open_unix_datagram_socket(path: str) -> UnixListener:
+    """Opens a non-blocking unix socket for datagrams, with the promises of `open_unix_listener`.
+
+    Raises:
+        AddressError: As there.
+    """
+    return _open(path, socket.SOCK_DGRAM, 0)
+
+
+def _open(path: str, kind: int, backlog: int) -> UnixListener:
+    listener = UnixListener(socket.AF_UNIX, kind)
     try:
         _remove_stale_file(path)
         listener.bind(path)
         listener.own(path)
-        listener.listen(backlog)
+        if kind == socket.SOCK_STREAM:
+            listener.listen(backlog)
         listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(_failure(path, error)) from error
-    except ConfigurationError:
+    except AddressError:
         listener.close()
         raise
+    except OSError as error:
+        listener.close()
+        raise AddressError(_failure(path, error), error.errno) from error
     return listener
 
 
@@ -70,7 +84,7 @@ def _remove_stale_file(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise ConfigurationError(f"cannot listen on unix:{path}: the file exists and is no socket; choose another path")
+        raise AddressError(f"cannot listen on unix:{path}: the file exists and is no socket; choose another path")
     with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         answer = probe.connect_ex(path)

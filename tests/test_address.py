@@ -18,11 +18,12 @@ from streamserve.address import (
     TcpAddress,
     UnixAddress,
     address_of,
+    open_datagram_socket,
     open_listener,
     open_listeners,
     parse_address,
 )
-from streamserve.errors import ConfigurationError
+from streamserve.errors import AddressError, ConfigurationError
 
 
 def refusal(address: object, *, backlog: int = 8) -> str:
@@ -90,6 +91,10 @@ class TestParse:
             (8000, TcpAddress("", 8000)),
             (("::1", 8000), TcpAddress("::1", 8000)),
             (("localhost", "80"), TcpAddress("localhost", 80)),
+            ("*:8000", TcpAddress("", 8000)),
+            (("*", 8000), TcpAddress("", 8000)),
+            (("::1", 8000, 0, 0), TcpAddress("::1", 8000)),
+            (("fe80::1", 8000, 0, 2), TcpAddress("fe80::1%2", 8000)),
             ("unix:/run/app.sock", UnixAddress("/run/app.sock")),
             ("unix:///run/app.sock", UnixAddress("/run/app.sock")),
             ("unix:app.sock", UnixAddress("app.sock")),
@@ -136,6 +141,7 @@ class TestParse:
             (True, "is not an address"),
             (None, "is not an address"),
             (("a", 1, 2), "is not an address"),
+            (("::1", 1, 0, "eth0"), "is not an address"),
             ((None, 1), "is not an address"),
             (("a", True), "no usable port"),
         ],
@@ -209,12 +215,17 @@ class TestTcp:
             text = str(address_of(listener))
             line = refusal(text)
         assert line.startswith(f"cannot listen on {text}: another process listens there")
-        assert f"ss -ltnp 'sport = :{text.rpartition(':')[2]}'" in line
+        assert f"ss -lntup 'sport = :{text.rpartition(':')[2]}'" in line
         assert line.endswith("choose another port")
 
     def test_unknown_host(self) -> None:
         line = refusal("no-such-host.invalid:80")
         assert line.startswith("cannot listen on no-such-host.invalid:80: the host 'no-such-host.invalid' is not known")
+
+    def test_refusal_is_an_oserror_with_its_number(self) -> None:
+        with listening("127.0.0.1:0") as listener, pytest.raises(OSError) as caught:
+            open_listener(address_of(listener))
+        assert (type(caught.value), caught.value.errno) == (AddressError, errno.EADDRINUSE)
 
     def test_host_that_no_name_service_takes(self) -> None:
         assert "is not known" in refusal("x" * 70 + ".invalid:80")
@@ -233,7 +244,7 @@ class TestTcp:
             def bind(self, address: object) -> None:
                 raise OSError(self.code, os.strerror(self.code))
 
-        monkeypatch.setattr("streamserve.address.Socket", Refusing)
+        monkeypatch.setattr("streamserve.network_listener.Socket", Refusing)
         assert "ports below 1024 need CAP_NET_BIND_SERVICE" in refusal("127.0.0.1:80")
         Refusing.code = errno.EAFNOSUPPORT
         assert "this machine has no IPv6; give an IPv4 address" in refusal("[::1]:80")
@@ -247,7 +258,7 @@ class TestTcp:
                     raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
                 super().__init__(family, kind)
 
-        monkeypatch.setattr("streamserve.address.Socket", NoIpv6)
+        monkeypatch.setattr("streamserve.network_listener.Socket", NoIpv6)
         with listening(":0") as listener:
             assert listener.getsockname()[0] == "0.0.0.0"
 
@@ -390,3 +401,51 @@ class TestSocket:
     def test_datagram_socket_is_refused(self) -> None:
         with socket.socket(type=socket.SOCK_DGRAM) as datagram:
             assert "it is no stream socket" in refusal(datagram)
+
+
+class TestDatagrams:
+    def receives(self, receiver: socket.socket, address: object) -> None:
+        with socket.socket(receiver.family, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"ping", address)  # type: ignore[call-overload]
+        receiver.settimeout(10)
+        assert receiver.recv(100) == b"ping"
+
+    def test_receives_without_blocking(self) -> None:
+        with open_datagram_socket("127.0.0.1:0") as receiver:
+            assert (receiver.type, receiver.getblocking()) == (socket.SOCK_DGRAM, False)
+            self.receives(receiver, receiver.getsockname())
+
+    def test_port_in_use(self) -> None:
+        with open_datagram_socket("127.0.0.1:0") as receiver, pytest.raises(AddressError) as caught:
+            open_datagram_socket(receiver.getsockname())
+        assert "another process listens there; stop it (ss -lntup" in str(caught.value)
+
+    def test_shares_a_port_on_request(self) -> None:
+        with (
+            open_datagram_socket("127.0.0.1:0", reuse_address=True) as first,
+            open_datagram_socket(first.getsockname(), reuse_address=True) as second,
+        ):
+            assert second.getsockname() == first.getsockname()
+
+    def test_unix_path(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "app.sock")
+        with open_datagram_socket(f"unix:{path}") as receiver:
+            self.receives(receiver, path)
+            with pytest.raises(AddressError, match="another process listens there"):
+                open_datagram_socket(f"unix:{path}")
+        assert not os.path.exists(path)
+
+    def test_adopts_a_socket_and_a_descriptor(self) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as bound:
+            bound.bind(("127.0.0.1", 0))
+            assert open_datagram_socket(bound) is bound
+            with open_datagram_socket(f"fd://{os.dup(bound.fileno())}") as adopted:
+                assert adopted.getsockname() == bound.getsockname()
+
+    def test_refuses_a_stream_socket(self) -> None:
+        with socket.socket() as stream:
+            with pytest.raises(AddressError, match="give a socket of SOCK_DGRAM"):
+                open_datagram_socket(stream)
+            with pytest.raises(AddressError, match="is no datagram socket"):
+                open_datagram_socket(f"fd://{stream.fileno()}")
+            assert stream.fileno() >= 0
