@@ -170,7 +170,7 @@ enum ss_backend_id { SS_BACKEND_EPOLL = 0, SS_BACKEND_POLL = 1 };
  * [kind, handle, value]. */
 enum ss_event {
     SS_EVENT_TIMER = 1,  /* handle: the timer's slot */
-    SS_EVENT_FD,         /* handle: of ss_fd_open; value: SS_READ | SS_WRITE now ready and armed */
+    SS_EVENT_FD,         /* handle: of ss_fd_open; value: what is ready, SS_READ | SS_WRITE | SS_HUP | SS_FAIL */
     SS_EVENT_WOKEN,      /* another thread or a signal handler called ss_loop_wake */
     SS_EVENT_ACCEPTED,   /* handle: a raw listener's; value: the new fd, owned by the reader */
     SS_EVENT_BODY,       /* handle: a connection whose ss_conn_read said SS_WAIT: read again */
@@ -180,6 +180,8 @@ enum ss_event {
 };
 #define SS_READ 1
 #define SS_WRITE 2
+#define SS_HUP 4  /* the peer sent FIN, or urgent data is there: a short count does not mean drained */
+#define SS_FAIL 8 /* error, or both directions are shut */
 
 /* Requests: four words each
  * [listener, connection handle, page, flags | method << SS_METHOD_SHIFT].
@@ -210,7 +212,8 @@ enum ss_request_flag {
 ss_loop *ss_loop_new(int backend);
 void ss_loop_free(ss_loop *loop);
 const char *ss_loop_backend(const ss_loop *loop);
-/* Waits at most timeout_ns (-1: until something happens, 0: not at all) and
+/* Waits at most timeout_ns (-1: until something happens, or not at all if nothing
+ * can; -2: until something happens, if only to a descriptor; 0: not at all) and
  * fills the two arrays of ss_loop_requests and ss_loop_events. Returns
  * requests | events << 16, or SS_IDLE, or SS_SYSTEM. A signal ends the wait. */
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
@@ -240,15 +243,17 @@ void ss_timer_stop(ss_loop *loop, int64_t slot);
 
 /* ---- readiness of any descriptor (fd.c) ---------------------------------- */
 
-/* Registers fd once, both directions; it stays the caller's. Returns a handle
- * or SS_SYSTEM (a regular file: EPERM). */
-int64_t ss_fd_open(ss_loop *loop, int fd);
-int ss_fd_close(ss_loop *loop, int64_t handle); /* before the fd itself is closed */
-/* The directions that are ready now, of those asked; for the others an
- * SS_EVENT_FD will come. Returns a mask, 0: wait for the event. */
-int ss_fd_arm(ss_loop *loop, int64_t handle, int directions);
-int ss_fd_disarm(ss_loop *loop, int64_t handle, int directions);
-/* A system call found these directions not ready (EAGAIN or a short count). */
+/* Registers fd, once; it stays the caller's. Each edge of the directions
+ * (SS_READ | SS_WRITE) is an SS_EVENT_FD; with directions 0 readiness only ends
+ * the poll. Returns a handle or SS_SYSTEM (a regular file: EPERM, registered
+ * already: EEXIST). */
+int64_t ss_fd_open(ss_loop *loop, int fd, int directions);
+/* closing: the fd itself is closed right after, or was. */
+int ss_fd_close(ss_loop *loop, int64_t handle, int closing);
+/* From now on of these directions too; what is ready now comes as an edge. SS_SYSTEM on failure. */
+int ss_fd_widen(ss_loop *loop, int64_t handle, int directions);
+/* A system call found these directions not ready. Without effect where the
+ * backend is made of edges (epoll); others report a direction once until then. */
 int ss_fd_drained(ss_loop *loop, int64_t handle, int directions);
 
 /* ---- listeners and connections (listener.c, connection.c, output.c) ------- */

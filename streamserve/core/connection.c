@@ -65,7 +65,7 @@ int ss_conn_open(ss_loop *loop, ss_listener *listener, int fd, const struct sock
     ss_conn *conn = calloc(1, sizeof *conn);
     if (!conn)
         return SS_NOMEM;
-    int answer = ss_io_open(loop, &conn->io, fd, SS_IO_CONN);
+    int answer = ss_io_open(loop, &conn->io, fd, SS_IO_CONN, SS_READ | SS_WRITE);
     if (answer != SS_OK) {
         free(conn);
         return answer;
@@ -99,7 +99,7 @@ void ss_conn_close(ss_loop *loop, ss_conn *conn) {
     ss_conn_move(loop, conn, SS_CONN_CLOSED);
     ss_in_release(loop, conn);
     ss_out_release(loop, conn);
-    ss_io_close(loop, &conn->io);
+    ss_io_close(loop, &conn->io, conn->io.kind == SS_IO_CONN);
     close(conn->io.fd);
     conn->listener->connections--;
     loop->connections--;

@@ -56,7 +56,7 @@ int ss_listener_open(ss_loop *loop, int fd, const ss_listener_config *config) {
     if (listener->number < 0 || ss_memo_init(&listener->blocks, entries) != SS_OK ||
         ss_memo_init(&listener->targets, entries) != SS_OK)
         goto fail;
-    answer = ss_io_open(loop, &listener->io, fd, SS_IO_LISTENER);
+    answer = ss_io_open(loop, &listener->io, fd, SS_IO_LISTENER, SS_READ);
     if (answer != SS_OK)
         goto fail;
     loop->listeners[listener->number] = listener;
@@ -198,7 +198,7 @@ int ss_listener_close(ss_loop *loop, int number) {
     if (!listener)
         return SS_GONE;
     each_connection(loop, listener, ss_conn_close);
-    ss_io_close(loop, &listener->io);
+    ss_io_close(loop, &listener->io, false);
     ss_memo_clear(&listener->blocks);
     ss_memo_clear(&listener->targets);
     loop->listeners[number] = NULL;

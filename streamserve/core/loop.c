@@ -74,7 +74,7 @@ static int slots_grow(ss_loop *loop) {
     return SS_OK;
 }
 
-int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind) {
+int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind, int directions) {
     uint32_t index = loop->slot_free;
     if (index == SS_NOWHERE) {
         if (loop->slot_count == loop->slot_capacity && slots_grow(loop) != SS_OK)
@@ -82,7 +82,11 @@ int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind) {
         index = loop->slot_count;
         loop->slots[index] = (ss_slot){.io = NULL, .generation = 1, .next_free = SS_NOWHERE};
     }
-    *io = (ss_io){.index = index, .generation = loop->slots[index].generation, .fd = fd, .kind = (uint8_t)kind};
+    *io = (ss_io){.index = index,
+                  .generation = loop->slots[index].generation,
+                  .fd = fd,
+                  .kind = (uint8_t)kind,
+                  .directions = (uint8_t)directions};
     if (loop->backend->add(loop, io) < 0) {
         loop->error = errno;
         return SS_SYSTEM; /* the slot was not taken yet */
@@ -96,6 +100,17 @@ int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind) {
     return SS_OK;
 }
 
+int ss_io_widen(ss_loop *loop, ss_io *io, int directions) {
+    uint8_t before = io->directions;
+    io->directions |= (uint8_t)directions;
+    if (loop->backend->change(loop, io) < 0) {
+        loop->error = errno;
+        io->directions = before;
+        return SS_SYSTEM;
+    }
+    return SS_OK;
+}
+
 static void pending_remove(ss_loop *loop, ss_io *io) {
     if (!io->pending)
         return;
@@ -106,10 +121,13 @@ static void pending_remove(ss_loop *loop, ss_io *io) {
     loop->pending_count--;
 }
 
-void ss_io_close(ss_loop *loop, ss_io *io) {
+/* Closing the last descriptor of a file removes it from epoll without a call. And
+ * a number that somebody closed unasked may name another file by now. */
+void ss_io_close(ss_loop *loop, ss_io *io, bool closing) {
     ss_slot *slot = &loop->slots[io->index];
     pending_remove(loop, io);
-    loop->backend->remove(loop, io);
+    if (!closing)
+        loop->backend->remove(loop, io);
     slot->io = NULL;
     slot->generation = slot->generation == INT32_MAX ? 1 : slot->generation + 1;
     slot->next_free = loop->slot_free;
@@ -231,8 +249,7 @@ void ss_event_emit(ss_loop *loop, enum ss_event kind, int64_t handle, int64_t va
 }
 
 static bool nothing_can_happen(const ss_loop *loop) {
-    return !loop->timers_that_count && !loop->armed && !loop->connections && !loop->pending_count &&
-           !loop->listeners_open;
+    return !loop->timers_that_count && !loop->connections && !loop->pending_count && !loop->listeners_open;
 }
 
 static int64_t wait_time(const ss_loop *loop, int64_t timeout_ns) {
@@ -283,7 +300,7 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
         run_pending(loop);
     ss_timers_fire(loop);
     /* Idle or not, ss_loop_wake may have been called: that is looked at first. */
-    bool idle = timeout_ns < 0 && !loop->event_count && !loop->request_count && nothing_can_happen(loop);
+    bool idle = timeout_ns == -1 && !loop->event_count && !loop->request_count && nothing_can_happen(loop);
     int64_t timeout = idle ? 0 : wait_time(loop, timeout_ns);
     int count = wait_for_events(loop, timeout, fired);
     if (count > 0)
@@ -348,7 +365,7 @@ ss_loop *ss_loop_new(int backend) {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         goto fail;
-    if (ss_io_open(loop, &loop->wake, fd, SS_IO_WAKE) != SS_OK) {
+    if (ss_io_open(loop, &loop->wake, fd, SS_IO_WAKE, SS_READ) != SS_OK) {
         loop->wake.fd = fd;
         goto fail;
     }
@@ -368,7 +385,7 @@ void ss_loop_abandon(ss_loop *loop) {
     for (uint32_t index = 0; index < loop->slot_count; index++) {
         ss_io *io = loop->slots[index].io;
         if (io)
-            ss_io_close(loop, io);
+            ss_io_close(loop, io, true);
         if (io && io->kind == SS_IO_FD)
             free(io);
     }
@@ -386,7 +403,7 @@ void ss_loop_abandon(ss_loop *loop) {
     loop->slot_count = loop->slot_capacity = 0;
     loop->slot_free = SS_NOWHERE;
     loop->next_sweep = INT64_MAX;
-    loop->fds = loop->armed = 0;
+    loop->fds = 0;
 }
 
 void ss_loop_free(ss_loop *loop) {

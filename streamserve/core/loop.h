@@ -19,16 +19,13 @@
 
 enum ss_io_kind { SS_IO_WAKE, SS_IO_FD, SS_IO_LISTENER, SS_IO_CONN };
 
-/* Ready bits: SS_READ, SS_WRITE, and what the peer did. */
-#define SS_HUP 4u  /* the peer sent FIN: read on until 0 */
-#define SS_FAIL 8u /* error, or both directions are shut */
-
 typedef struct ss_io {
     struct ss_io *next, *previous; /* in the pending list, when `pending` */
     uint32_t index;                /* its slot */
     uint32_t generation;           /* of the slot when this object took it */
     int fd;
     uint8_t kind;
+    uint8_t directions; /* SS_READ | SS_WRITE: what the backend is asked for */
     uint8_t ready; /* remembered readiness: set by the backend, cleared by short counts */
     bool pending;
 } ss_io;
@@ -48,9 +45,11 @@ typedef struct {
  * backend may report a direction again only after its ready bit was cleared. */
 typedef struct {
     const char *name;
+    bool edges; /* false: it must be told when a direction is not ready any more */
     int (*open)(ss_loop *loop);
     void (*close)(ss_loop *loop);
     int (*add)(ss_loop *loop, const ss_io *io);
+    int (*change)(ss_loop *loop, const ss_io *io); /* io->directions did */
     void (*remove)(ss_loop *loop, const ss_io *io);
     int (*wait)(ss_loop *loop, int64_t timeout_ns, ss_fired *fired, int capacity);
 } ss_backend;
@@ -197,7 +196,6 @@ struct ss_loop {
     int reserve_fd;     /* given up to refuse a connection under EMFILE */
 
     uint32_t fds, connections, requests_out;
-    uint32_t armed; /* directions that somebody waits for, over all of fd.c's objects */
     int64_t queued_bytes, accepted, polls;
     uint32_t request_count, event_count;
     int64_t requests[SS_BATCH * SS_REQUEST_WORDS];
@@ -214,8 +212,9 @@ static inline int64_t ss_io_handle(const ss_io *io) {
 }
 
 /* loop.c */
-int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind);
-void ss_io_close(ss_loop *loop, ss_io *io); /* the fd itself stays open */
+int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind, int directions);
+int ss_io_widen(ss_loop *loop, ss_io *io, int directions);
+void ss_io_close(ss_loop *loop, ss_io *io, bool closing); /* closing: the fd itself is closed right after */
 ss_io *ss_io_find(const ss_loop *loop, int64_t handle, enum ss_io_kind kind);
 void ss_pending_add(ss_loop *loop, ss_io *io);
 void ss_deadline_set(ss_loop *loop, const ss_io *io, int64_t timeout_ns); /* 0: none */

@@ -21,22 +21,33 @@ static void epoll_close(ss_loop *loop) {
     loop->backend_fd = -1;
 }
 
+static struct epoll_event wanted(const ss_io *io) {
+    struct epoll_event event = {.events = EPOLLET, .data.u64 = (uint64_t)ss_io_handle(io)};
+    if (io->directions & SS_READ)
+        event.events |= EPOLLIN;
+    if (io->directions & SS_WRITE)
+        event.events |= EPOLLOUT;
+    if (io->kind == SS_IO_CONN)
+        event.events |= EPOLLRDHUP;
+    else if (io->kind == SS_IO_FD)
+        event.events |= EPOLLRDHUP | EPOLLPRI;
+    return event;
+}
+
 static int epoll_add(ss_loop *loop, const ss_io *io) {
-    struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-        .data.u64 = (uint64_t)ss_io_handle(io),
-    };
-    if (io->kind == SS_IO_LISTENER || io->kind == SS_IO_WAKE)
-        event.events = EPOLLIN | EPOLLET;
+    struct epoll_event event = wanted(io);
     return epoll_ctl(loop->backend_fd, EPOLL_CTL_ADD, io->fd, &event);
 }
 
-/* Connections are closed right after, which removes them without a call; others
- * may live on, or be duplicated, and are removed by name. */
+/* This also reports what is ready now, as an edge. */
+static int epoll_change(ss_loop *loop, const ss_io *io) {
+    struct epoll_event event = wanted(io);
+    return epoll_ctl(loop->backend_fd, EPOLL_CTL_MOD, io->fd, &event);
+}
+
 static void epoll_remove(ss_loop *loop, const ss_io *io) {
     struct epoll_event unused = {0};
-    if (io->kind != SS_IO_CONN)
-        epoll_ctl(loop->backend_fd, EPOLL_CTL_DEL, io->fd, &unused);
+    epoll_ctl(loop->backend_fd, EPOLL_CTL_DEL, io->fd, &unused);
 }
 
 /* epoll_pwait2 keeps nanoseconds (Linux 5.11); epoll_wait rounds up to a
@@ -64,7 +75,7 @@ static int epoll_wait_fired(ss_loop *loop, int64_t timeout_ns, ss_fired *fired, 
             ready |= SS_READ;
         if (mask & (EPOLLOUT | EPOLLHUP | EPOLLERR))
             ready |= SS_WRITE;
-        if (mask & (EPOLLRDHUP | EPOLLHUP))
+        if (mask & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI))
             ready |= SS_HUP;
         if (mask & (EPOLLHUP | EPOLLERR))
             ready |= SS_FAIL;
@@ -75,9 +86,11 @@ static int epoll_wait_fired(ss_loop *loop, int64_t timeout_ns, ss_fired *fired, 
 
 const ss_backend ss_backend_epoll = {
     .name = "epoll",
+    .edges = true,
     .open = epoll_open,
     .close = epoll_close,
     .add = epoll_add,
+    .change = epoll_change,
     .remove = epoll_remove,
     .wait = epoll_wait_fired,
 };

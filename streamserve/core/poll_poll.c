@@ -49,6 +49,12 @@ static int poll_add(ss_loop *loop, const ss_io *io) {
     return 0;
 }
 
+static int poll_change(ss_loop *loop, const ss_io *io) {
+    (void)loop;
+    (void)io;
+    return 0;
+}
+
 static void poll_remove(ss_loop *loop, const ss_io *io) {
     (void)loop;
     (void)io;
@@ -70,12 +76,16 @@ static int table_reserve(poll_table *table, uint32_t count) {
 }
 
 static short missing(const ss_io *io) {
+    unsigned directions = io->directions & ~(unsigned)io->ready;
     short events = 0;
-    if (!(io->ready & SS_READ))
+    if (directions & SS_READ)
         events |= POLLIN | POLLRDHUP;
-    if (!(io->ready & SS_WRITE) && io->kind != SS_IO_LISTENER && io->kind != SS_IO_WAKE)
+    if (directions & SS_READ && io->kind == SS_IO_FD)
+        events |= POLLPRI;
+    if (directions & SS_WRITE)
         events |= POLLOUT;
-    return io->fd < 0 || io->ready & SS_FAIL ? 0 : events;
+    /* A connection that failed has nothing more to tell. */
+    return io->fd < 0 || (io->kind == SS_IO_CONN && io->ready & SS_FAIL) ? 0 : events;
 }
 
 static uint32_t fill(const ss_loop *loop, poll_table *table) {
@@ -93,11 +103,11 @@ static uint32_t fill(const ss_loop *loop, poll_table *table) {
 
 static unsigned ready_bits(const struct pollfd *fd) {
     unsigned ready = 0;
-    if (fd->revents & (POLLIN | POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))
+    if (fd->revents & (POLLIN | POLLPRI | POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))
         ready |= SS_READ;
     if (fd->revents & (POLLOUT | POLLHUP | POLLERR | POLLNVAL))
         ready |= SS_WRITE;
-    if (fd->revents & (POLLRDHUP | POLLHUP))
+    if (fd->revents & (POLLRDHUP | POLLHUP | POLLPRI))
         ready |= SS_HUP;
     if (fd->revents & (POLLHUP | POLLERR | POLLNVAL))
         ready |= SS_FAIL;
@@ -129,6 +139,7 @@ const ss_backend ss_backend_poll = {
     .open = poll_open,
     .close = poll_close,
     .add = poll_add,
+    .change = poll_change,
     .remove = poll_remove,
     .wait = poll_wait_fired,
 };

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from _thread import get_ident as _get_ident
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,17 +24,23 @@ from greenlet import greenlet as RawGreenlet
 from streamserve.core import ffi, lib
 from streamserve.errors import HubDestroyed, LoopExit
 from streamserve.loop.failures import FailureReports
+from streamserve.loop.native_threads import forget_threads, others_may_wake
 from streamserve.loop.runner import run_item
 from streamserve.loop.waiter import Runner, Waiter
 
 BUDGET = 256
 """Most ready items that run between two polls."""
 
+THREADPOOL_SIZE = 10
+"""Native threads at most in the pool of a hub."""
+
+RECHECK = 1_000_000_000
+"""Nanoseconds after which a hub with nothing to do looks again whether another thread is left to wake it."""
+
 FOREVER = 4e9
 """Seconds, 127 years: a longer wait, also an infinite one, is taken as this."""
 
 _poll = lib.ss_loop_poll
-_get_ident = threading.get_ident
 _REQUEST_WORDS: int = lib.SS_REQUEST_WORDS
 _EVENT_WORDS: int = lib.SS_EVENT_WORDS
 _TIMER: int = lib.SS_EVENT_TIMER
@@ -41,6 +48,7 @@ _FD: int = lib.SS_EVENT_FD
 _WOKEN: int = lib.SS_EVENT_WOKEN
 _IDLE: int = lib.SS_IDLE
 _SYSTEM: int = lib.SS_SYSTEM
+_LISTENER_EVENTS = (lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED)
 _CONNECTION_EVENTS = (lib.SS_EVENT_BODY, lib.SS_EVENT_DRAINED)
 _BACKENDS = {"auto": lib.SS_BACKEND_EPOLL, "epoll": lib.SS_BACKEND_EPOLL, "poll": lib.SS_BACKEND_POLL}
 
@@ -75,28 +83,37 @@ class Hub(RawGreenlet, FailureReports):
         ready: what runs next (see the head of this file).
         timers: slot of a core timer → object whose `fire()` is called at its end.
         connection_waiters: connection handle → Waiter of the greenlet that reads its body or drains its output.
+        fd_watchers: handle of a descriptor → what to call with the directions that became ready.
+        fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
+        listener_handlers: raw listener → what to call with (kind, value) when it accepted or could not.
+        resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
         request_handlers: called with the words of the requests of one poll and their number, per listener.
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
         handle_error: called with (context, type, value, traceback) when a greenlet or callback failed.
     """
 
     __slots__ = (  # an attribute in a dict costs four times as much on a subclass of greenlet
-        "_destroyed",
         "_event_words",
         "_idle_waiters",
         "_other_threads",
         "_parents",
         "_request_words",
+        "_threadpool",
         "backend",
         "budget",
         "connection_waiters",
         "core",
         "core_handlers",
+        "destroyed",
+        "fd_waits",
         "fd_watchers",
         "idle_runners",
         "interrupts",
+        "level_triggered",
+        "listener_handlers",
         "ready",
         "request_handlers",
+        "resolver",
         "thread_ident",
         "timers",
         "woken",
@@ -104,11 +121,13 @@ class Hub(RawGreenlet, FailureReports):
 
     def __init__(self, backend: str = "auto") -> None:
         super().__init__(None, _main_greenlet())
-        self.thread_ident = threading.get_ident()
+        self.thread_ident = _get_ident()
         self.backend = backend
         self.ready: deque[Any] = deque()
         self.idle_runners: list[Runner] = []
         self.exception_stream = None
+        self.resolver: Any = None
+        self._threadpool: Any = None
         self.woken: Callable[[], None] = _nothing
         self._parents: Any = None
         self._open_core()
@@ -118,27 +137,30 @@ class Hub(RawGreenlet, FailureReports):
         if core == ffi.NULL:
             raise OSError(ffi.errno, f"the event loop cannot start: {os.strerror(ffi.errno)}")
         self.core = ffi.gc(core, lib.ss_loop_free)  # a server may hold it longer than this hub lives
+        self.level_triggered = ffi.string(lib.ss_loop_backend(core)) != b"epoll"
         self._request_words = _view(lib.ss_loop_requests(core), lib.SS_BATCH * _REQUEST_WORDS)
         self._event_words = _view(lib.ss_loop_events(core), lib.SS_EVENTS * _EVENT_WORDS)
         self.budget = BUDGET
         self.timers: dict[int, Any] = {}
         self.connection_waiters: dict[int, Waiter] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
+        self.fd_waits = 0
+        self.listener_handlers: dict[int, Callable[[int, int], Any]] = {}
         self.core_handlers: dict[int, Callable[[int, int], Any]] = {}
         self.request_handlers: dict[int, Callable[[list[int], int], Any]] = {}
         self.interrupts: dict[RawGreenlet, list[BaseException]] = {}
         self._other_threads: deque[Callback] = deque()
         self._idle_waiters: list[Waiter] = []
-        self._destroyed = False
+        self.destroyed = False
 
     # ---- running
 
     def run(self) -> None:
         """The loop itself; started by the first switch to the hub."""
-        while not self._destroyed:
+        while not self.destroyed:
             try:
                 self._run_ready()
-                if not self._destroyed:  # by what ran just now
+                if not self.destroyed:  # by what ran just now
                     self._poll()
             except BaseException as error:  # a failure here is nobody's: report it, go on
                 self._failed(error, self)
@@ -171,7 +193,10 @@ class Hub(RawGreenlet, FailureReports):
             self._failed(error, function)
 
     def _poll(self) -> None:
-        found = _poll(self.core, 0 if self.ready else -1)
+        found = _poll(self.core, 0 if self.ready else -2 if self.fd_waits else -1)
+        self._take(found)
+
+    def _take(self, found: int) -> None:
         if found > 0:
             count = found & 0xFFFF
             if count:
@@ -213,6 +238,8 @@ class Hub(RawGreenlet, FailureReports):
                 elif kind == _WOKEN:
                     while self._other_threads:
                         self.ready.append(self._other_threads.popleft())
+                elif kind in _LISTENER_EVENTS and handle in self.listener_handlers:
+                    self.listener_handlers[handle](kind, value)
                 else:
                     self.core_handlers[kind](handle, value)
         except BaseException as error:
@@ -227,6 +254,9 @@ class Hub(RawGreenlet, FailureReports):
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
                 waiter.wake(True)
+            return
+        if others_may_wake():
+            self._take(_poll(self.core, RECHECK))
             return
         main: Any = self.parent
         error = LoopExit("This operation would block forever: no timer, descriptor or listener is left", self)
@@ -245,7 +275,7 @@ class Hub(RawGreenlet, FailureReports):
         """Calls the function in the hub, soon. From any thread or signal handler."""
         callback = Callback(function, args)
         self._other_threads.append(callback)
-        if not self._destroyed:
+        if not self.destroyed:
             lib.ss_loop_wake(self.core)
         return callback
 
@@ -270,6 +300,19 @@ class Hub(RawGreenlet, FailureReports):
         if self.timers.get(slot) is target:
             del self.timers[slot]
             lib.ss_timer_stop(self.core, slot)
+
+    @property
+    def threadpool(self) -> Any:
+        """The ThreadPool for calls that block; made on first use."""
+        if self._threadpool is None:
+            from streamserve.loop.threadpool import ThreadPool  # it stands on this module
+
+            self._threadpool = ThreadPool(THREADPOOL_SIZE, self)
+        return self._threadpool
+
+    @threadpool.setter
+    def threadpool(self, pool: Any) -> None:
+        self._threadpool = pool
 
     def signal(self, signum: int, handler: Callable[..., Any], *args: Any) -> Any:
         """Calls the handler in a new greenlet when the signal arrives; see `signal_handler`."""
@@ -330,9 +373,9 @@ class Hub(RawGreenlet, FailureReports):
 
     def destroy(self) -> None:
         """Ends the core. Greenlets that are parked stay parked for ever; the main one gets HubDestroyed."""
-        if self._destroyed:
+        if self.destroyed:
             return
-        self._destroyed = True
+        self.destroyed = True
         self.ready.clear()
         self.timers.clear()  # a slot of the ended core must not be stopped
         lib.ss_loop_abandon(self.core)
@@ -350,11 +393,11 @@ class Hub(RawGreenlet, FailureReports):
         lib.ss_loop_abandon(self.core)
         self.ready.clear()
         self.idle_runners.clear()
-        self.thread_ident = threading.get_ident()
+        self.thread_ident = _get_ident()
         self._open_core()
 
     def __repr__(self) -> str:
-        backend = ffi.string(lib.ss_loop_backend(self.core)).decode() if not self._destroyed else "destroyed"
+        backend = ffi.string(lib.ss_loop_backend(self.core)).decode() if not self.destroyed else "destroyed"
         return f"<Hub {backend} of thread {self.thread_ident} at {id(self):#x}>"
 
 
@@ -399,7 +442,7 @@ def get_hub() -> Hub:
 
 def _new_hub() -> Hub:
     hub = _hubs[_get_ident()] = Hub(_default_backend)
-    if threading.current_thread() is not threading.main_thread():
+    if threading.main_thread().ident != _get_ident():
         _thread.end = _ThreadEnd(hub)
     else:
         from streamserve.loop.signals import guard_interrupts  # it stands on this module
@@ -422,6 +465,7 @@ def set_default_backend(name: str) -> None:
 
 
 def _after_fork_in_child() -> None:
+    forget_threads()
     hub = _hubs.pop(_get_ident(), None)
     for other in _hubs.values():  # their threads are not in the child, but their epoll sets are the parent's
         lib.ss_loop_abandon(other.core)

@@ -34,7 +34,7 @@ class _WakeUp:
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
-        self.handle = lib.ss_fd_open(hub.core, self.reader.fileno())
+        self.handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)
         hub.woken = self.empty
         signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
 

@@ -14,6 +14,7 @@ hub's `budget` bounds how often, so that the poll gets its turn.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
@@ -70,7 +71,7 @@ def switch_out(hub: Hub) -> None:
 
 def yield_turn(hub: Hub) -> None:
     """Lets everything that is ready now run first (`sleep(0)`)."""
-    current = getcurrent()
+    current: Any = getcurrent()
     if current is hub:
         raise BlockingSwitchOutError("sleep(0) was called in the hub: spawn a greenlet for code that waits")
     if hub.interrupts:
@@ -79,11 +80,15 @@ def yield_turn(hub: Hub) -> None:
     switch_out(hub)
 
 
+EXPIRED = False
+"""What a wait gives whose time was up: `wake` gives None or something else that counts."""
+
+
 class Waiter:
     """One wait of one greenlet: `park` here, `wake` or `fail` from elsewhere.
 
-    `wake` and `fail` must be called in the thread of the hub; from another
-    thread go through `hub.run_callback_threadsafe`.
+    `wake` and `fail` must be called in the thread of the hub; `wake_threadsafe`
+    may be called in any, in a signal handler and in a finalizer.
     """
 
     __slots__ = ("done", "error", "greenlet", "hub", "value")
@@ -114,6 +119,18 @@ class Waiter:
             raise self._take_error()
         return self.value
 
+    def park_for(self, seconds: float | None) -> bool:
+        """Waits at most so many seconds (None: as long as it takes); False if the time was up."""
+        if seconds is None:
+            self.park()
+            return True
+        hub = self.hub
+        slot = hub.start_timer(seconds, self)
+        try:
+            return self.park() is not EXPIRED
+        finally:
+            hub.stop_timer(slot, self)
+
     def _take_error(self) -> BaseException:
         """Gives the error away: a frame of its traceback that holds it would make a cycle."""
         error, self.error = self.error, None
@@ -130,7 +147,17 @@ class Waiter:
             self.hub.ready.append(self.greenlet)
         return True
 
-    fire = wake  # what the hub calls when a timer ends
+    def wake_threadsafe(self, value: Any = None) -> None:
+        """Ends the wait with a value, from any native thread, signal handler or finalizer."""
+        hub = self.hub
+        if hub.thread_ident == get_ident():
+            self.wake(value)
+        else:
+            hub.run_callback_threadsafe(self.wake, value)
+
+    def fire(self) -> None:
+        """The time is up; called by the hub."""
+        self.wake(EXPIRED)
 
     def fail(self, error: BaseException) -> bool:
         """Ends the wait with an exception; False if it had ended already."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -21,24 +22,28 @@ def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
 class Pair:
     """Two connected sockets; the near one is registered."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, directions: int = READ) -> None:
         self.loop = loop
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
-        self.handle = lib.ss_fd_open(loop.core, self.near.fileno())
+        self.handle = lib.ss_fd_open(loop.core, self.near.fileno(), directions)
         assert self.handle >= 0
 
-    def arm(self, directions: int) -> int:
-        return int(lib.ss_fd_arm(self.loop.core, self.handle, directions))
+    def widen(self, directions: int) -> None:
+        assert lib.ss_fd_widen(self.loop.core, self.handle, directions) == lib.SS_OK
 
-    def drained(self, directions: int) -> int:
-        return int(lib.ss_fd_drained(self.loop.core, self.handle, directions))
+    def drained(self, directions: int) -> None:
+        """What a reader or writer says that found nothing; only the poll backend needs it."""
+        assert lib.ss_fd_drained(self.loop.core, self.handle, directions) == lib.SS_OK
 
-    def event(self, directions: int) -> tuple[int, int, int]:
-        return (lib.SS_EVENT_FD, self.handle, directions)
+    def events(self, timeout_ns: int = SECOND) -> list[int]:
+        """What the next poll says of this one."""
+        found = self.loop.poll(timeout_ns)
+        assert {kind for kind, _, _ in found} <= {lib.SS_EVENT_FD}
+        return [value for _, handle, value in found if handle == self.handle]
 
-    def close(self) -> None:
-        assert lib.ss_fd_close(self.loop.core, self.handle) == lib.SS_OK
+    def close(self, closing: bool = True) -> None:
+        assert lib.ss_fd_close(self.loop.core, self.handle, closing) == lib.SS_OK
         self.near.close()
         self.far.close()
 
@@ -51,114 +56,126 @@ def pair(loop: Loop) -> Iterator[Pair]:
         pair.close()
 
 
-def test_armed_direction_is_reported_once(loop: Loop, pair: Pair) -> None:
-    assert pair.arm(READ) == 0
+def test_what_is_ready_when_it_is_registered_is_an_edge(loop: Loop) -> None:
+    pair = Pair(loop, READ | WRITE)
+    assert pair.events() == [WRITE]
+    assert pair.events(0) == []
+    pair.close()
+
+
+def test_only_the_directions_that_were_asked_for_are_reported(loop: Loop, pair: Pair) -> None:
+    assert pair.events(0) == []
     pair.far.send(b"x")
-    assert loop.poll(SECOND) == [pair.event(READ)]
-    pair.far.send(b"y")
-    assert loop.poll(0) == []
+    assert pair.events() == [READ]
 
 
-def test_readiness_is_remembered_without_a_poll(loop: Loop, pair: Pair) -> None:
-    loop.poll(0)
-    assert pair.arm(WRITE) == WRITE
+def test_an_edge_is_reported_once(loop: Loop, pair: Pair) -> None:
     pair.far.send(b"x")
-    loop.poll(0)
-    assert pair.arm(READ | WRITE) == READ | WRITE
+    assert pair.events() == [READ]
+    assert pair.events(0) == []
 
 
-def test_is_believed_until_it_is_contradicted(loop: Loop, pair: Pair) -> None:
+def test_the_next_edge_comes_after_it_was_found_drained(loop: Loop, pair: Pair) -> None:
+    for _ in range(3):
+        pair.far.send(b"x")
+        assert pair.events() == [READ]
+        pair.near.recv(10)
+        pair.drained(READ)
+        assert pair.events(0) == []
+
+
+def test_a_widened_one_reports_what_is_ready_in_the_new_direction(loop: Loop, pair: Pair) -> None:
+    pair.widen(WRITE)
+    assert pair.events() == [WRITE]
+
+
+def test_a_quiet_one_only_ends_the_poll(loop: Loop) -> None:
+    pair = Pair(loop, 0)
     pair.far.send(b"x")
-    loop.poll(0)
-    pair.near.recv(10)
-    assert pair.arm(READ) == READ
+    assert loop.poll(20 * SECOND) == []
+    pair.widen(READ)
     pair.drained(READ)
-    assert pair.arm(READ) == 0
-    pair.far.send(b"y")
-    assert loop.poll(SECOND) == [pair.event(READ)]
+    assert pair.events() == [READ]
+    pair.close()
 
 
-def test_nothing_is_reported_to_nobody(loop: Loop, pair: Pair) -> None:
-    pair.far.send(b"x")
-    assert loop.poll(0) == []
-    assert pair.arm(READ) == READ
-
-
-def test_disarmed_direction_is_not_reported(loop: Loop, pair: Pair) -> None:
-    assert pair.arm(READ) == 0
-    assert lib.ss_fd_disarm(loop.core, pair.handle, READ) == lib.SS_OK
-    assert lib.ss_loop_poll(loop.core, -1) == lib.SS_IDLE
-    pair.far.send(b"x")
-    assert loop.poll(0) == []
-
-
-def test_an_armed_direction_keeps_the_loop_from_being_idle(loop: Loop, pair: Pair) -> None:
-    assert lib.ss_loop_poll(loop.core, -1) == lib.SS_IDLE
-    pair.arm(READ)
-    pair.far.send(b"x")
-    assert loop.poll(-1) == [pair.event(READ)]
+def test_alone_it_does_not_keep_the_loop_from_being_idle(loop: Loop, pair: Pair) -> None:
     assert lib.ss_loop_poll(loop.core, -1) == lib.SS_IDLE
 
 
-def test_a_full_socket_is_writable_when_it_drains(loop: Loop, pair: Pair) -> None:
-    loop.poll(0)
+def test_who_waits_for_a_descriptor_says_so_and_the_poll_blocks(loop: Loop, pair: Pair) -> None:
+    thread = threading.Timer(0.002, pair.far.send, [b"x"])
+    thread.start()
+    assert pair.events(-2) == [READ]
+    thread.join()
+
+
+def test_a_full_socket_is_writable_when_it_drains(loop: Loop) -> None:
+    pair = Pair(loop, WRITE)
+    assert pair.events() == [WRITE]
     sent = 0
     try:
         while True:
             sent += pair.near.send(b"x" * 65536)
     except BlockingIOError:
         pair.drained(WRITE)
-    assert pair.arm(WRITE) == 0
-    assert loop.poll(0) == []
+    assert pair.events(0) == []
     while sent:
         sent -= len(pair.far.recv(65536))
-    assert loop.poll(SECOND) == [pair.event(WRITE)]
+    assert pair.events() == [WRITE]
+    pair.close()
 
 
-def test_both_directions_come_in_one_event(loop: Loop, pair: Pair) -> None:
-    pair.drained(READ | WRITE)
-    assert pair.arm(READ | WRITE) == 0
+def test_both_directions_come_in_one_event(loop: Loop) -> None:
+    pair = Pair(loop, READ | WRITE)
     pair.far.send(b"x")
-    events = loop.poll(SECOND)
-    assert events == [pair.event(READ | WRITE)]
+    assert pair.events() == [READ | WRITE]
+    pair.close()
 
 
-def test_the_end_of_the_peer_stays_readable(loop: Loop, pair: Pair) -> None:
+def test_the_end_of_the_peer_is_told_apart(loop: Loop, pair: Pair) -> None:
     pair.far.shutdown(socket.SHUT_WR)
-    loop.poll(0)
-    assert pair.arm(READ) == READ
-    pair.drained(READ)
-    assert pair.arm(READ) == READ
+    assert pair.events() == [READ | lib.SS_HUP]
     assert pair.near.recv(1) == b""
 
 
-def test_a_vanished_peer_makes_both_directions_ready(loop: Loop, pair: Pair) -> None:
-    pair.drained(READ | WRITE)
-    pair.arm(READ)
+def test_urgent_data_is_told_apart(loop: Loop) -> None:
+    """A short count before the urgent mark does not mean that nothing is left."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.create_connection(listening.getsockname())
+        near = listening.accept()[0]
+    handle = lib.ss_fd_open(loop.core, near.fileno(), READ)
+    far.send(b"abc", socket.MSG_OOB)
+    assert loop.poll(20 * SECOND) == [(lib.SS_EVENT_FD, handle, READ | lib.SS_HUP)]
+    assert lib.ss_fd_close(loop.core, handle, 1) == lib.SS_OK
+    near.close()
+    far.close()
+
+
+def test_a_vanished_peer_makes_both_directions_ready(loop: Loop) -> None:
+    pair = Pair(loop, READ | WRITE)
     pair.far.close()
-    assert loop.poll(SECOND) == [pair.event(READ)]
-    pair.drained(READ | WRITE)
-    assert pair.arm(READ | WRITE) == READ | WRITE
+    assert pair.events() == [READ | WRITE | lib.SS_HUP | lib.SS_FAIL]
+    pair.close()
 
 
 def test_calls_on_a_closed_handle_say_gone(loop: Loop, pair: Pair) -> None:
     handle = pair.handle
     pair.close()
-    assert lib.ss_fd_arm(loop.core, handle, READ) == lib.SS_GONE
-    assert lib.ss_fd_disarm(loop.core, handle, READ) == lib.SS_GONE
+    assert lib.ss_fd_widen(loop.core, handle, READ) == lib.SS_GONE
     assert lib.ss_fd_drained(loop.core, handle, READ) == lib.SS_GONE
-    assert lib.ss_fd_close(loop.core, handle) == lib.SS_GONE
+    assert lib.ss_fd_close(loop.core, handle, 0) == lib.SS_GONE
 
 
 @pytest.mark.parametrize("handle", [-1, 0, 1, 12345, 2**62, -(2**63)])
 def test_made_up_handles_say_gone(loop: Loop, pair: Pair, handle: int) -> None:
-    assert lib.ss_fd_arm(loop.core, handle, READ) == lib.SS_GONE
-    assert lib.ss_fd_close(loop.core, handle) == lib.SS_GONE
+    assert lib.ss_fd_widen(loop.core, handle, READ) == lib.SS_GONE
+    assert lib.ss_fd_drained(loop.core, handle, READ) == lib.SS_GONE
+    assert lib.ss_fd_close(loop.core, handle, 0) == lib.SS_GONE
 
 
 def test_a_reused_number_gets_no_event_of_its_former_owner(loop: Loop) -> None:
     old = Pair(loop)
-    old.arm(READ)
     old.far.send(b"for the old one")  # the backend knows of it, the loop has not looked
     number = old.near.fileno()
     stale = old.handle
@@ -167,18 +184,36 @@ def test_a_reused_number_gets_no_event_of_its_former_owner(loop: Loop) -> None:
     assert new.near.fileno() == number
     assert new.handle != stale
     assert new.handle & 0xFFFFFFFF == stale & 0xFFFFFFFF  # the same slot, of another generation
-    new.arm(READ)
     assert loop.poll(0) == []
-    assert lib.ss_fd_arm(loop.core, stale, READ) == lib.SS_GONE
+    assert lib.ss_fd_drained(loop.core, stale, READ) == lib.SS_GONE
     new.far.send(b"x")
-    assert loop.poll(SECOND) == [new.event(READ)]
+    assert new.events() == [READ]
     new.close()
+
+
+def test_a_number_that_was_closed_unasked_does_not_unregister_its_successor(loop: Loop) -> None:
+    old = Pair(loop)
+    number = old.near.detach()
+    os.close(number)
+    new = Pair(loop)
+    assert new.near.fileno() == number
+    assert lib.ss_fd_close(loop.core, old.handle, 1) == lib.SS_OK
+    new.far.send(b"x")
+    assert new.events() == [READ]
+    new.close()
+    old.far.close()
+
+
+def test_one_that_stays_open_can_be_registered_again(loop: Loop, pair: Pair) -> None:
+    assert lib.ss_fd_close(loop.core, pair.handle, 0) == lib.SS_OK
+    pair.handle = lib.ss_fd_open(loop.core, pair.near.fileno(), READ)
+    pair.far.send(b"x")
+    assert pair.events() == [READ]
 
 
 def test_a_duplicate_that_lives_on_brings_no_stale_event(loop: Loop) -> None:
     """epoll keys on the open file: closing one number of two does not unregister it."""
     old = Pair(loop)
-    old.arm(READ)
     twin = os.dup(old.near.fileno())
     far = old.far.dup()
     old.close()
@@ -192,27 +227,26 @@ def test_registering_what_is_not_open_fails_with_its_error(loop: Loop) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
-    assert lib.ss_fd_open(loop.core, reader) == lib.SS_SYSTEM
+    assert lib.ss_fd_open(loop.core, reader, READ) == lib.SS_SYSTEM
     assert lib.ss_loop_errno(loop.core) == 9  # EBADF
     assert loop.counts()[lib.SS_COUNT_FDS] == 0
 
 
 def test_files_and_directories_are_refused_for_they_are_always_ready(loop: Loop) -> None:
     with tempfile.TemporaryFile() as file:
-        assert lib.ss_fd_open(loop.core, file.fileno()) == lib.SS_SYSTEM
+        assert lib.ss_fd_open(loop.core, file.fileno(), READ) == lib.SS_SYSTEM
         assert lib.ss_loop_errno(loop.core) == 1  # EPERM
     directory = os.open("/", os.O_RDONLY)
-    assert lib.ss_fd_open(loop.core, directory) == lib.SS_SYSTEM
+    assert lib.ss_fd_open(loop.core, directory, READ) == lib.SS_SYSTEM
     os.close(directory)
 
 
 def test_pipes_work_too(loop: Loop) -> None:
     reader, writer = os.pipe()
-    handle = lib.ss_fd_open(loop.core, reader)
-    lib.ss_fd_arm(loop.core, handle, READ)
+    handle = lib.ss_fd_open(loop.core, reader, READ)
     os.write(writer, b"x")
     assert loop.poll(SECOND) == [(lib.SS_EVENT_FD, handle, READ)]
-    lib.ss_fd_close(loop.core, handle)
+    lib.ss_fd_close(loop.core, handle, 1)
     os.close(reader)
     os.close(writer)
 
@@ -220,8 +254,6 @@ def test_pipes_work_too(loop: Loop) -> None:
 def test_hundreds_at_once_are_all_reported_over_several_polls(loop: Loop) -> None:
     pairs = [Pair(loop) for _ in range(400)]
     for pair in pairs:
-        pair.drained(READ | WRITE)
-        pair.arm(READ)
         pair.far.send(b"x")
     seen: list[int] = []
     while events := loop.poll(0):
@@ -233,8 +265,6 @@ def test_hundreds_at_once_are_all_reported_over_several_polls(loop: Loop) -> Non
 
 def test_one_that_is_always_ready_does_not_starve_the_others(loop: Loop) -> None:
     busy, quiet = [Pair(loop) for _ in range(300)], Pair(loop)
-    quiet.drained(READ)
-    quiet.arm(READ)
     quiet.far.send(b"x")
     for pair in busy:
         pair.far.send(b"x")
@@ -242,7 +272,6 @@ def test_one_that_is_always_ready_does_not_starve_the_others(loop: Loop) -> None
     for _ in range(5):
         for pair in busy:
             pair.drained(READ)
-            pair.arm(READ)
             pair.far.send(b"x")
         seen += [handle for _, handle, _ in loop.poll(0)]
     assert quiet.handle in seen

@@ -125,7 +125,7 @@ def test_birth_and_death_leave_no_descriptor(backend: int) -> None:
         core = lib.ss_loop_new(backend)
         lib.ss_timer_start(core, 1, 1)
         reader, writer = os.pipe()
-        lib.ss_fd_open(core, reader)
+        lib.ss_fd_open(core, reader, lib.SS_READ)
         lib.ss_loop_free(core)
         os.close(reader)
         os.close(writer)
@@ -154,8 +154,7 @@ def test_two_loops_in_two_threads_do_not_meet(backend: int) -> None:
 
 def test_after_fork_the_child_lets_go_and_the_parent_goes_on(loop: Loop) -> None:
     reader, writer = os.pipe()
-    handle = lib.ss_fd_open(loop.core, reader)
-    assert lib.ss_fd_arm(loop.core, handle, lib.SS_READ) == 0
+    handle = lib.ss_fd_open(loop.core, reader, lib.SS_READ)
     child = os.fork()
     if child == 0:
         lib.ss_loop_abandon(loop.core)
@@ -164,14 +163,14 @@ def test_after_fork_the_child_lets_go_and_the_parent_goes_on(loop: Loop) -> None
     assert os.waitpid(child, 0)[1] == 0
     os.write(writer, b"x")
     assert loop.poll(20 * SECOND) == [(lib.SS_EVENT_FD, handle, lib.SS_READ)]
-    lib.ss_fd_close(loop.core, handle)
+    lib.ss_fd_close(loop.core, handle, 1)
     os.close(reader)
     os.close(writer)
 
 
 def test_a_loop_that_was_let_go_answers_that_all_is_gone(loop: Loop) -> None:
     reader, writer = os.pipe()
-    handle = lib.ss_fd_open(loop.core, reader)
+    handle = lib.ss_fd_open(loop.core, reader, lib.SS_READ)
     lib.ss_timer_start(loop.core, SECOND, 1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = ffi.new("ss_listener_config *")
@@ -180,7 +179,7 @@ def test_a_loop_that_was_let_go_answers_that_all_is_gone(loop: Loop) -> None:
         for _ in range(2):
             lib.ss_loop_abandon(loop.core)
     assert lib.ss_listener_close(loop.core, listener) == lib.SS_GONE
-    assert lib.ss_fd_close(loop.core, handle) == lib.SS_GONE
+    assert lib.ss_fd_close(loop.core, handle, 1) == lib.SS_GONE
     lib.ss_loop_wake(loop.core)
     assert lib.ss_loop_poll(loop.core, 0) == lib.SS_SYSTEM
     os.close(reader)

@@ -99,13 +99,12 @@ def test_loops_of_other_threads_go_on_in_the_parent() -> None:
 
     def other() -> None:
         hub = get_hub()
-        handle = lib.ss_fd_open(hub.core, reader.fileno())
-        lib.ss_fd_arm(hub.core, handle, lib.SS_READ)
+        handle = lib.ss_fd_open(hub.core, reader.fileno(), lib.SS_READ)
         hub.fd_watchers[handle] = lambda ready: events.append((handle, ready))
         opened.set()
         ended.wait(20)
         sleep(0.001)
-        lib.ss_fd_close(hub.core, handle)
+        lib.ss_fd_close(hub.core, handle, 1)
 
     thread = threading.Thread(target=other)
     thread.start()

@@ -1,0 +1,36 @@
+"""Native threads of this package: those that wait for work will wake nobody.
+
+A hub on which nothing can happen any more is not at its end while another
+native thread runs that may still wake it: set its event, release its lock. So
+it asks here whether there is one, leaving out those that only serve: idle
+workers of a pool, the watchdog.
+"""
+
+from __future__ import annotations
+
+from _thread import _count
+
+_serving = 0
+
+
+def thread_serves() -> None:
+    """Called by a native thread of this package: from now on it only waits for work."""
+    global _serving
+    _serving += 1  # no call in between, so no other thread either
+
+
+def thread_works() -> None:
+    """Called by a native thread of this package: from now on its work may wake others, or it ends."""
+    global _serving
+    _serving -= 1
+
+
+def others_may_wake() -> bool:
+    """True if, besides the calling thread, one runs that does not only serve."""
+    return _count() - _serving > 0
+
+
+def forget_threads() -> None:
+    """In a child after fork, which has one thread."""
+    global _serving
+    _serving = 0
