@@ -8,6 +8,7 @@ exception. Who waits for its end is in links.py.
 from __future__ import annotations
 
 import itertools
+from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -275,16 +276,23 @@ class Greenlet(Linked):
         if self._state >= _VALUE:
             return
         error = as_exception(exception)
-        if self._state < _RUNNING:
+        if self._state < _RUNNING:  # no call before the next line, so it does not begin in between
+            self._state = _RUNNING
             self._never_run(error)
             return
         runner = self._runner
-        assert runner is not None
         if block and runner is _current():
             raise error
-        runner.hub.interrupt(runner, error)
+        if runner is not None:
+            self._interrupt(runner.hub, error)
         if block:
             self.join(timeout)
+
+    def _interrupt(self, hub: Hub, error: BaseException) -> None:
+        if hub.thread_ident != get_ident():
+            hub.run_callback_threadsafe(self._interrupt, hub, error)
+        elif self._runner is not None:
+            hub.interrupt(self._runner, error)
 
     def _never_run(self, error: BaseException) -> None:
         if self._timer >= 0 and self._hub is not None:

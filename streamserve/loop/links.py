@@ -7,6 +7,7 @@ this package that is told on the spot.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,15 @@ from streamserve.loop.hub import Callback, get_hub
 from streamserve.loop.waiter import Waiter
 
 DIRECT_LINKS: set[type] = {Waiter}
-"""Kinds of links whose `wake(source)` neither waits nor raises: they are told at once."""
+"""Kinds of links whose `wake(source)` neither waits nor raises: they are told at once, in the thread of their `hub`."""
+
+
+def _wake(link: Any, source: Linked) -> None:
+    hub = link.hub
+    if hub.thread_ident == get_ident():
+        link.wake(source)
+    else:
+        hub.run_callback_threadsafe(link.wake, source)
 
 
 class Linked:
@@ -31,17 +40,16 @@ class Linked:
     def tell_links(self) -> None:
         """Tells everybody; called once, at the end."""
         links, self._links = self._links, None
-        for link in links or ():
-            kind: type = link.__class__
-            if kind in DIRECT_LINKS:
-                link.wake(self)
-            else:
-                self._tell(link)
+        if not links:
+            return
+        links.reverse()
+        while links:  # one that another thread adds just now is told here, or by `rawlink` there
+            self._tell(links.pop())
 
     def _tell(self, link: Any) -> None:
         kind: type = link.__class__
         if kind in DIRECT_LINKS:
-            link.wake(self)
+            _wake(link, self)
             return
         if self._links is None:
             self._links = []
@@ -67,15 +75,21 @@ class Linked:
         if self.ready():
             self._tell(callback)
             return
-        if self._links is None:
-            self._links = []
-        self._links.append(callback)
+        links = self._links
+        if links is None:
+            links = self._links = []
+        links.append(callback)
+        if self.ready() and callback in links:  # it ended meanwhile, in another thread
+            links.remove(callback)
+            self._tell(callback)
 
     def link_first(self, link: Any) -> bool:
         """Adds one of DIRECT_LINKS if it would be the only link so far: the short way of `rawlink`."""
         if self._links is not None or self.ready():
             return False
-        self._links = [link]
+        links = self._links = [link]
+        if self.ready() and links:
+            self._tell(links.pop())
         return True
 
     def link(self, callback: Callable[[Any], Any]) -> None:
@@ -92,10 +106,12 @@ class Linked:
 
     def unlink(self, callback: Any) -> None:
         """Takes a link back, whichever way it was added."""
-        for link in self._links or ():
-            if link == callback:
-                self._links.remove(link)  # type: ignore[union-attr]
-                return
+        links = self._links
+        if links is not None:
+            for link in links:
+                if link == callback:
+                    links.remove(link)
+                    return
 
     def unlink_all(self) -> None:
         self._links = None
