@@ -172,7 +172,7 @@ enum ss_event {
     SS_EVENT_TIMER = 1,  /* handle: the timer's slot */
     SS_EVENT_FD,         /* handle: of ss_fd_open; value: what is ready, SS_READ | SS_WRITE | SS_HUP | SS_FAIL */
     SS_EVENT_WOKEN,      /* another thread or a signal handler called ss_loop_wake */
-    SS_EVENT_ACCEPTED,   /* handle: a raw listener's; value: the new fd, owned by the reader */
+    SS_EVENT_ACCEPTED,   /* handle: a raw listener's; value: the new fd, owned by the reader | peer << 32 */
     SS_EVENT_BODY,       /* handle: a connection whose ss_conn_read said SS_WAIT: read again */
     SS_EVENT_DRAINED,    /* handle: a connection whose output queue fell below low water */
     SS_EVENT_REFUSED,    /* handle: a connection; value: enum ss_refusal; the answer is on its way */
@@ -208,6 +208,8 @@ enum ss_request_flag {
 #define SS_EVENT_WORDS 3
 #define SS_BATCH 256        /* most requests of one poll */
 #define SS_EVENTS 4096      /* most events of one poll */
+#define SS_PEERS 256        /* most connections that raw listeners accept in one poll */
+#define SS_PEER_BYTES 32    /* of each one's address */
 
 ss_loop *ss_loop_new(int backend);
 void ss_loop_free(ss_loop *loop);
@@ -219,6 +221,9 @@ const char *ss_loop_backend(const ss_loop *loop);
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
 int64_t *ss_loop_requests(ss_loop *loop); /* SS_BATCH * SS_REQUEST_WORDS words */
 int64_t *ss_loop_events(ss_loop *loop);   /* SS_EVENTS * SS_EVENT_WORDS words */
+/* SS_PEERS * SS_PEER_BYTES: the sockaddr of each peer of the last poll that SS_EVENT_ACCEPTED
+ * counts, cut off to that length (a unix socket's is not to be had here). */
+const char *ss_loop_peers(const ss_loop *loop);
 int ss_loop_errno(const ss_loop *loop);
 /* From any thread or signal handler. */
 void ss_loop_wake(ss_loop *loop);
@@ -277,6 +282,9 @@ typedef struct {
 void ss_listener_defaults(ss_listener_config *config);
 /* fd: bound, listening, non-blocking; it stays the caller's. Returns an index >= 0. */
 int ss_listener_open(ss_loop *loop, int fd, const ss_listener_config *config);
+/* From now on a raw listener accepts `count` connections and no more; at first there is no
+ * limit. What comes later waits in the kernel. Ends a pause after SS_EVENT_ACCEPT_FAILED too. */
+int ss_listener_allow(ss_loop *loop, int listener, int64_t count);
 /* Stops accepting (the fd may then be closed), closes idle connections, makes the
  * running requests the last ones of theirs. Returns how many connections still
  * have something to finish; call it again to learn whether they have. */

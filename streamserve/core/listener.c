@@ -3,7 +3,12 @@
  * Out of descriptors, accept fails while the connection stays in the kernel's
  * queue, and an edge-triggered listener would never hear of it again. So one
  * descriptor is held in reserve: it is closed, the connection is accepted and
- * closed, the reserve is opened again; then accepting pauses for a second. */
+ * closed, the reserve is opened again; then accepting pauses for a second. Who
+ * knows that a descriptor is free again ends the pause (ss_listener_allow); that
+ * refuses nobody before the second is over.
+ *
+ * A raw listener hands its connections to Python, and accepts no more of them
+ * than it was allowed to: what it leaves in the kernel's queue is not lost. */
 
 #define _GNU_SOURCE
 #include "loop.h"
@@ -51,6 +56,7 @@ int ss_listener_open(ss_loop *loop, int fd, const ss_listener_config *config) {
     if (!listener)
         return SS_NOMEM;
     listener->config = *config;
+    listener->allowed = INT64_MAX;
     listener->number = number_take(loop);
     uint32_t entries = config->raw ? 0 : config->memo_entries;
     if (listener->number < 0 || ss_memo_init(&listener->blocks, entries) != SS_OK ||
@@ -74,7 +80,9 @@ static ss_listener *find(const ss_loop *loop, int number) {
 }
 
 static void accept_failed(ss_loop *loop, ss_listener *listener, int error) {
-    if ((error == EMFILE || error == ENFILE) && loop->reserve_fd >= 0) {
+    bool short_of_fds = error == EMFILE || error == ENFILE;
+    if (short_of_fds && loop->reserve_fd >= 0 && loop->now >= listener->refuse_at) {
+        listener->refuse_at = loop->now + PAUSE;
         close(loop->reserve_fd);
         int fd = accept4(listener->io.fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
@@ -86,10 +94,17 @@ static void accept_failed(ss_loop *loop, ss_listener *listener, int error) {
     ss_event_emit(loop, SS_EVENT_ACCEPT_FAILED, listener->number, error);
 }
 
+static void hand_over(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {
+    int64_t place = loop->peer_count++;
+    memcpy(&loop->peers[place * SS_PEER_BYTES], peer, SS_PEER_BYTES);
+    listener->allowed--;
+    ss_event_emit(loop, SS_EVENT_ACCEPTED, listener->number, fd | place << 32);
+}
+
 static void take(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {
     loop->accepted++;
     if (listener->config.raw) {
-        ss_event_emit(loop, SS_EVENT_ACCEPTED, listener->number, fd);
+        hand_over(loop, listener, fd, peer);
         return;
     }
     uint32_t most = listener->config.max_connections;
@@ -104,11 +119,17 @@ static bool passing(int error) {
            error == EOPNOTSUPP || error == ENETUNREACH;
 }
 
+static bool has_room(const ss_loop *loop, const ss_listener *listener) {
+    if (loop->event_count >= SS_EVENTS / 2)
+        return false;
+    return !listener->config.raw || (listener->allowed > 0 && loop->peer_count < SS_PEERS);
+}
+
 void ss_listener_ready(ss_loop *loop, ss_listener *listener) {
     if (listener->draining || loop->now < listener->resume_at || !(listener->io.ready & SS_READ))
         return;
     listener->resume_at = 0;
-    for (int turn = 0; turn < ACCEPTS_PER_TURN && loop->event_count < SS_EVENTS / 2; turn++) {
+    for (int turn = 0; turn < ACCEPTS_PER_TURN && has_room(loop, listener); turn++) {
         struct sockaddr_storage peer = {0};
         socklen_t length = sizeof peer;
         int fd = accept4(listener->io.fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -125,7 +146,19 @@ void ss_listener_ready(ss_loop *loop, ss_listener *listener) {
             return;
         }
     }
-    ss_pending_add(loop, &listener->io);
+    if (listener->allowed > 0)
+        ss_pending_add(loop, &listener->io);
+}
+
+int ss_listener_allow(ss_loop *loop, int number, int64_t count) {
+    ss_listener *listener = find(loop, number);
+    if (!listener)
+        return SS_GONE;
+    listener->allowed = count;
+    listener->resume_at = 0;
+    if (count > 0 && listener->io.ready & SS_READ)
+        ss_pending_add(loop, &listener->io);
+    return SS_OK;
 }
 
 int ss_listener_connections(const ss_loop *loop, int number) {

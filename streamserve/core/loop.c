@@ -292,7 +292,7 @@ static void dispatch_fired(ss_loop *loop, const ss_fired *fired, int count) {
 
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
     ss_fired fired[SS_BATCH];
-    loop->request_count = loop->event_count = 0;
+    loop->request_count = loop->event_count = loop->peer_count = 0;
     loop->polls++;
     loop->polling = true;
     loop->now = ss_clock(loop);
@@ -323,6 +323,10 @@ int64_t *ss_loop_requests(ss_loop *loop) {
 
 int64_t *ss_loop_events(ss_loop *loop) {
     return loop->events;
+}
+
+const char *ss_loop_peers(const ss_loop *loop) {
+    return loop->peers;
 }
 
 int ss_loop_errno(const ss_loop *loop) {

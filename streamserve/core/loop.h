@@ -95,6 +95,8 @@ typedef struct ss_listener {
     int number;           /* index in loop->listeners */
     uint32_t connections; /* open ones */
     int64_t resume_at;    /* when accepting tries again after an error, 0: it is not paused */
+    int64_t refuse_at;    /* out of descriptors: no connection is refused before */
+    int64_t allowed;      /* raw: connections that may still be accepted */
     bool draining;
 } ss_listener;
 
@@ -197,7 +199,8 @@ struct ss_loop {
 
     uint32_t fds, connections, requests_out;
     int64_t queued_bytes, accepted, polls;
-    uint32_t request_count, event_count;
+    uint32_t request_count, event_count, peer_count;
+    char peers[SS_PEERS * SS_PEER_BYTES];
     int64_t requests[SS_BATCH * SS_REQUEST_WORDS];
     int64_t events[SS_EVENTS * SS_EVENT_WORDS];
     int64_t date_polls;  /* the poll in whose turn `date` was looked at, -1: none */
