@@ -40,16 +40,22 @@ _NESTED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP
 _epoll = select.epoll
 
 
+CREDIT = 200
+"""Most calls in a row that find one side ready; small enough for the integers that CPython keeps."""
+
+
 class Side(Waiter):
     """One direction of a descriptor: its edges, and the greenlet that waits for the next.
 
     Attributes:
+        credit: how many more calls may be tried without looking further: 0 when it is drained,
+            or when it was found ready so often in a row that others get their turn first.
         edges: how often readiness was reported.
         drained: the count of edges whose data was read to the end, or -1.
         trusted: whether a short count means drained.
     """
 
-    __slots__ = ("deadline", "drained", "due", "edges", "timer", "trusted")
+    __slots__ = ("credit", "deadline", "drained", "due", "edges", "timer", "trusted")
 
     def __init__(self) -> None:
         self.hub: Any = None
@@ -57,6 +63,7 @@ class Side(Waiter):
         self.done = True
         self.value = self.error = None
         self.edges = 0
+        self.credit = CREDIT
         self.drained = self.timer = -1
         self.trusted = True
         self.deadline = self.due = 0.0
@@ -71,7 +78,9 @@ class Side(Waiter):
         self.hub = hub
         self.value = None
         self.done = False
-        if timeout is not None:
+        if timeout is None:
+            self.deadline = 0.0
+        else:
             self._limit(timeout)
         hub.fd_waits += 1
         try:
@@ -80,7 +89,6 @@ class Side(Waiter):
             hub.fd_waits -= 1
             self.done = True
             self.greenlet = None
-            self.deadline = 0.0
 
     def _limit(self, timeout: float) -> None:
         """Sees to it that `fire` is called at the deadline; a timer of an earlier wait that ends before it will do."""
@@ -128,6 +136,7 @@ class _Sides:
         if ready & READ:
             side = self.reader
             side.edges += 1
+            side.credit = CREDIT
             if ready & _UNTRUSTED:
                 side.trusted = False
             if not side.done:
@@ -135,6 +144,7 @@ class _Sides:
         if ready & WRITE:
             side = self.writer
             side.edges += 1
+            side.credit = CREDIT
             if not side.done:
                 side.wake()
 

@@ -1,0 +1,391 @@
+"""The cooperative part of a socket: what its calls do instead of blocking the thread.
+
+The descriptor is always non-blocking; the timeout that the user sees is kept
+here. A call is tried at once, unless the last one read all there was (see
+loop/watcher.py); what would block waits for an edge and is tried again. So a
+request-and-response loop makes one system call per call and one poll.
+
+A class mixes this in before a standard socket class, and has the slots of
+`SLOTS`; `CooperativeSocket` itself can have none (the layouts would clash).
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import io
+import os
+import socket as _standard
+from collections.abc import Callable
+from operator import index
+from time import monotonic
+from typing import Any
+
+from greenlet import getcurrent
+
+from streamserve.green import dns
+from streamserve.loop.hub import get_hub
+from streamserve.loop.waiter import yield_turn
+from streamserve.loop.waiting import sleep
+from streamserve.loop.watcher import CREDIT, READ, WRITE, Side, Watcher
+
+SLOTS = ("_reader", "_timeout", "_watcher", "_writer")
+
+UNIX_CONNECT_RETRY = 0.001
+"""Seconds between two tries when the backlog of a unix listener is full: nothing reports that there is room."""
+
+_SPECIAL_HOSTS = ("", "<broadcast>")
+_LONGEST_TIMEOUT = 9.2e9  # seconds that fit the standard library's clock
+
+_native = _socket.socket
+_recv = _native.recv
+_recv_into = _native.recv_into
+_send = _native.send
+_SO_PASSCRED: int | None = getattr(_socket, "SO_PASSCRED", None)
+
+
+def _give_turn(side: Side) -> None:
+    """The credit of a side is used up: others get their turn, and the loop looks at other descriptors."""
+    side.credit = CREDIT
+    hub = get_hub()
+    if hub is not getcurrent():
+        hub.budget = 0
+        yield_turn(hub)
+
+
+def checked_timeout(value: Any) -> float | None:
+    """Returns a timeout in seconds as a float, or None.
+
+    Raises:
+        TypeError, ValueError, OverflowError: as `socket.settimeout` does.
+    """
+    if value is None:
+        return None
+    seconds = value if isinstance(value, float) else float(index(value))
+    if seconds != seconds:
+        raise ValueError("Invalid value NaN (not a number)")
+    if seconds < 0:
+        raise ValueError("Timeout value out of range")
+    if seconds > _LONGEST_TIMEOUT:
+        raise OverflowError("timeout is too large: give None to wait without a limit")
+    return float(seconds)
+
+
+class CooperativeSocket:
+    """Mixed in before `socket.socket` or a subclass: its calls wait in the loop."""
+
+    __slots__ = ()
+
+    _reader: Side
+    _writer: Side
+    _watcher: Watcher
+    _timeout: float | None
+
+    def _cooperate(self, fd: int, stream: bool, timeout: float | None) -> None:
+        """Called by the constructor, once the descriptor is there and non-blocking."""
+        watcher = self._watcher = Watcher(fd)
+        self._reader = watcher.reader
+        self._writer = watcher.writer
+        watcher.reader.trusted = stream
+        self._timeout = timeout
+
+    # ---- waiting
+
+    def _patiently(self, side: Side, direction: int, call: Callable[..., Any], *args: Any) -> Any:
+        """Makes a call of the native socket until it does not say that it would block.
+
+        Raises:
+            TimeoutError: the socket's timeout passed.
+        """
+        timeout = self._timeout
+        if timeout == 0.0:
+            return call(self, *args)
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            seen = side.edges
+            if side.drained == seen:
+                self._wait(side, direction, seen, timeout)
+                seen = side.edges
+            elif not side.credit:
+                _give_turn(side)
+            try:
+                return call(self, *args)
+            except BlockingIOError:
+                side.drained = seen
+            if deadline is not None:
+                timeout = max(deadline - monotonic(), 0.0)
+
+    def _wait(self, side: Side, direction: int, seen: int, timeout: float | None) -> None:
+        if not self._watcher.wait(side, direction, seen, timeout):
+            raise TimeoutError("timed out")
+
+    def _receive(self, call: Callable[..., Any], room: int, *args: Any) -> Any:
+        """Like `_patiently`, for a stream; remembers if a short read emptied it."""
+        side = self._reader
+        timeout = self._timeout
+        if timeout == 0.0:
+            return call(self, *args)
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            seen = side.edges
+            if side.drained == seen:
+                self._wait(side, READ, seen, timeout)
+                seen = side.edges
+            elif not side.credit:
+                _give_turn(side)
+            try:
+                got = call(self, *args)
+            except BlockingIOError:
+                side.drained = seen
+            else:
+                count = got if got.__class__ is int else len(got)
+                if 0 < count < room and side.trusted:
+                    side.drained = seen
+                    side.credit = 0
+                return got
+            if deadline is not None:
+                timeout = max(deadline - monotonic(), 0.0)
+
+    # ---- receiving
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        side = self._reader
+        credit = side.credit
+        if not credit or flags:
+            return self._receive(_recv, 0 if flags else size, size, flags)  # type: ignore[no-any-return]
+        seen = side.edges
+        try:
+            data = _recv(self, size)  # type: ignore[arg-type]
+        except BlockingIOError:
+            if self._timeout == 0.0:
+                raise
+            side.drained = seen
+            return self._receive(_recv, size, size)  # type: ignore[no-any-return]
+        if len(data) < size and side.trusted and data:
+            side.drained = seen
+            side.credit = 0
+        else:
+            side.credit = credit - 1
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        side = self._reader
+        credit = side.credit
+        room = nbytes or len(buffer)
+        if not credit or flags:
+            return self._receive(_recv_into, 0 if flags else room, buffer, nbytes, flags)  # type: ignore[no-any-return]
+        seen = side.edges
+        try:
+            count = _recv_into(self, buffer, nbytes)  # type: ignore[arg-type]
+        except BlockingIOError:
+            if self._timeout == 0.0:
+                raise
+            side.drained = seen
+            return self._receive(_recv_into, room, buffer, nbytes)  # type: ignore[no-any-return]
+        if 0 < count < room and side.trusted:
+            side.drained = seen
+            side.credit = 0
+        else:
+            side.credit = credit - 1
+        return count
+
+    def recvfrom(self, *args: Any) -> Any:
+        return self._patiently(self._reader, READ, _native.recvfrom, *args)
+
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
+        return self._patiently(self._reader, READ, _native.recvfrom_into, buffer, nbytes, flags)
+
+    def recvmsg(self, *args: Any) -> Any:
+        return self._patiently(self._reader, READ, _native.recvmsg, *args)
+
+    def recvmsg_into(self, *args: Any) -> Any:
+        return self._patiently(self._reader, READ, _native.recvmsg_into, *args)
+
+    def setsockopt(self, *args: Any) -> None:
+        _native.setsockopt(self, *args)  # type: ignore[arg-type]
+        if len(args) > 1 and args[1] == _SO_PASSCRED and args[0] == _socket.SOL_SOCKET:
+            self._reader.trusted = False  # a read now also ends where the sender changes
+
+    # ---- sending
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        side = self._writer
+        credit = side.credit
+        if credit:
+            side.credit = credit - 1
+            try:
+                return _send(self, data, flags) if flags else _send(self, data)  # type: ignore[arg-type]
+            except BlockingIOError:
+                if self._timeout == 0.0:
+                    raise
+        return self._patiently(side, WRITE, _send, data, flags)  # type: ignore[no-any-return]
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
+        sent = self.send(data, flags)
+        if sent < size:
+            self._send_rest(memoryview(data).cast("B"), sent, flags)
+
+    def _send_rest(self, view: memoryview, sent: int, flags: int) -> None:
+        """The timeout is for all of it, as in the standard library."""
+        before = self._timeout
+        deadline = None if before is None else monotonic() + before
+        while sent < len(view):
+            side = self._writer
+            seen = side.edges
+            try:
+                sent += _send(self, view[sent:], flags)  # type: ignore[arg-type]
+            except BlockingIOError:
+                if before == 0.0:
+                    raise
+                side.drained = seen
+                self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
+
+    def sendto(self, data: Any, *args: Any) -> int:
+        *flags, address = args or (None,)
+        if args:
+            args = (*flags, self._resolved(address))
+        return self._patiently(self._writer, WRITE, _native.sendto, data, *args)  # type: ignore[no-any-return]
+
+    def sendmsg(self, *args: Any) -> int:
+        return self._patiently(self._writer, WRITE, _native.sendmsg, *args)  # type: ignore[no-any-return]
+
+    def sendmsg_afalg(self, *args: Any, **kwargs: Any) -> int:
+        return _native.sendmsg_afalg(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Sends a regular file by os.sendfile; `_GiveupOnSendfile` if it is none."""
+        self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]
+        give_up = _standard._GiveupOnSendfile  # type: ignore[attr-defined]
+        try:
+            source = file.fileno()
+            size = os.fstat(source).st_size
+        except (AttributeError, io.UnsupportedOperation, OSError) as error:
+            raise give_up(error) from None
+        if not size:
+            return 0
+        if self._timeout == 0.0:
+            raise ValueError("non-blocking sockets are not supported: settimeout(None) before sendfile")
+        sent = 0
+        try:
+            while count is None or sent < count:
+                block = min(size if count is None else count - sent, 1 << 30)
+                try:
+                    moved = self._patiently(self._writer, WRITE, _sendfile, source, offset + sent, block)
+                except TimeoutError:
+                    raise
+                except OSError as error:
+                    if not sent:
+                        raise give_up(error) from None
+                    raise
+                if not moved:
+                    break
+                sent += moved
+            return sent
+        finally:
+            if sent and hasattr(file, "seek"):
+                file.seek(offset + sent)
+
+    # ---- connecting
+
+    def connect(self, address: Any, /) -> None:
+        self._begin_connect(self._resolved(address))
+
+    def connect_ex(self, address: Any, /) -> int:
+        try:
+            self.connect(address)
+        except TimeoutError as error:
+            return error.errno or errno.EAGAIN
+        except OSError as error:
+            if error.errno is None or isinstance(error, _socket.gaierror):
+                raise
+            return error.errno
+        return 0
+
+    def _begin_connect(self, address: Any) -> None:
+        timeout = self._timeout
+        side = self._writer
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            seen = side.edges
+            try:
+                return _native.connect(self, address)  # type: ignore[arg-type]
+            except BlockingIOError as error:
+                if timeout == 0.0:
+                    raise
+                waits = error.errno == errno.EINPROGRESS
+            if waits:
+                return self._finish_connect(seen, deadline)
+            if deadline is not None and monotonic() > deadline:
+                raise TimeoutError("timed out")
+            sleep(UNIX_CONNECT_RETRY)
+
+    def _finish_connect(self, seen: int, deadline: float | None) -> None:
+        side = self._writer
+        while True:
+            self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
+            seen = side.edges
+            code = _native.getsockopt(self, _socket.SOL_SOCKET, _socket.SO_ERROR)  # type: ignore[arg-type]
+            if code:
+                raise OSError(code, os.strerror(code))
+            try:
+                _native.getpeername(self)  # type: ignore[arg-type]
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    raise
+            # an edge of before: it is still connecting
+
+    def bind(self, address: Any, /) -> None:
+        _native.bind(self, self._resolved(address))  # type: ignore[arg-type]
+
+    def _resolved(self, address: Any) -> Any:
+        """The address with its host name looked up by the resolver: the native call would block for it."""
+        if not isinstance(address, tuple) or not address or not isinstance(address[0], str):
+            return address
+        host = address[0]
+        family: int = _native.family.__get__(self)  # type: ignore[attr-defined]
+        if family not in (_socket.AF_INET, _socket.AF_INET6) or host in _SPECIAL_HOSTS:
+            return address
+        try:
+            _socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            found = dns.getaddrinfo(host, None, family, _socket.SOCK_DGRAM)
+            return (found[0][4][0], *address[1:])
+        return address
+
+    def _accept(self) -> tuple[int, Any]:
+        return self._patiently(self._reader, READ, _native._accept)  # type: ignore[attr-defined,no-any-return]
+
+    # ---- timeouts
+
+    def settimeout(self, value: float | None, /) -> None:
+        self._timeout = checked_timeout(value)
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may wait; None: no limit, 0.0: it does not wait."""
+        return self._timeout
+
+    def setblocking(self, flag: bool, /) -> None:
+        self._timeout = None if index(flag) else 0.0
+
+    def getblocking(self) -> bool:
+        return self._timeout != 0.0
+
+    # ---- the end
+
+    def _real_close(self, *native: Any) -> None:
+        self._watcher.close(True)
+        super()._real_close(*native)  # type: ignore[misc]
+
+    def detach(self) -> int:
+        self._watcher.close(False)
+        return super().detach()  # type: ignore[misc,no-any-return]
+
+
+def _sendfile(sock: Any, source: int, offset: int, count: int) -> int:
+    return os.sendfile(sock.fileno(), source, offset, count)

@@ -1,0 +1,94 @@
+"""The standard `socket` module, cooperative: a greenlet that waits does not stop the others.
+
+`socket` is a subclass of the standard class. The functions of the module that
+make sockets are the standard library's own, bound to the names of this one.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket as _standard
+import sys
+from socket import *  # noqa: F403 - this module has all that the standard one has
+from types import FunctionType
+from typing import Any, cast
+
+from streamserve.green.cooperative_socket import SLOTS, CooperativeSocket
+from streamserve.green.dns import getaddrinfo, getfqdn, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo
+from streamserve.loop.watcher import wait_read, wait_readwrite, wait_write
+
+__target__ = "socket"
+
+_SocketBase = _standard.socket
+_native = _socket.socket
+_NONBLOCK: int = _standard.SOCK_NONBLOCK
+_STREAM: int = _standard.SOCK_STREAM
+_native_type: Any = _native.type
+
+
+class socket(CooperativeSocket, _SocketBase):  # type: ignore[misc]
+    """A socket whose calls wait in the loop; the standard class otherwise.
+
+    Args:
+        family, type, proto, fileno: as of `socket.socket`. A descriptor that is given becomes non-blocking.
+    """
+
+    __slots__ = SLOTS
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        timeout = _socket.getdefaulttimeout()
+        if fileno is None:
+            if type == -1:
+                type = _STREAM
+            elif type & _NONBLOCK:
+                timeout = 0.0
+            _SocketBase.__init__(self, family, type | _NONBLOCK, proto)
+        else:
+            _SocketBase.__init__(self, family, type, proto, fileno)
+            _native.setblocking(self, False)
+        self._cooperate(_native.fileno(self), _native_type.__get__(self) == _STREAM, timeout)
+
+    def accept(self) -> tuple[socket, Any]:
+        """Waits for a connection; returns a socket for it and the address of the peer."""
+        fd, address = self._accept()
+        return self.adopt(fd, self), address
+
+    @classmethod
+    def adopt(cls, fd: int, listener: Any) -> socket:
+        """Makes a socket of a descriptor that a listener accepted."""
+        kind = _native_type.__get__(listener)
+        return socket(_native.family.__get__(listener), kind, _native.proto.__get__(listener), fd)  # type: ignore[attr-defined]
+
+
+def _bound_here(function: Any) -> Any:
+    """A function of the standard module, with this module's `socket` and resolver for that one's."""
+    twin = FunctionType(function.__code__, globals(), function.__name__, function.__defaults__, function.__closure__)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__doc__ = function.__doc__
+    return twin
+
+
+# What their code names, besides what is public.
+error = OSError
+_GLOBAL_DEFAULT_TIMEOUT = _standard._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+_LOCALHOST = getattr(_standard, "_LOCALHOST", "127.0.0.1")
+_LOCALHOST_V6 = getattr(_standard, "_LOCALHOST_V6", "::1")
+dup = _socket.dup
+
+fromfd = _bound_here(_standard.fromfd)
+socketpair = _bound_here(_standard.socketpair)
+create_connection = _bound_here(_standard.create_connection)
+create_server = _bound_here(_standard.create_server)
+has_dualstack_ipv6 = _bound_here(_standard.has_dualstack_ipv6)
+
+__dns__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
+__implements__ = [
+    "create_connection",
+    "create_server",
+    "fromfd",
+    "has_dualstack_ipv6",
+    "socket",
+    "socketpair",
+]
+__all__ = [*_standard.__all__, "wait_read", "wait_readwrite", "wait_write"]  # noqa: PLE0604
