@@ -1,0 +1,1 @@
+"""What greenlets and threads wait for and share: events, results, locks, queues, pools, locals."""
