@@ -7,6 +7,7 @@ from streamserve.loop.hub import Hub, get_hub
 from streamserve.loop.signals import signal_handler
 from streamserve.loop.timeout import Timeout, with_timeout
 from streamserve.loop.waiting import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
+from streamserve.loop.watchdog import start_watchdog
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "spawn",
     "spawn_later",
     "spawn_raw",
+    "start_watchdog",
     "wait",
     "with_timeout",
 ]

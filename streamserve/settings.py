@@ -97,6 +97,8 @@ class Settings:
 
     loop_backend: Literal["auto", "epoll", "poll"] = setting("auto", choice("auto", "epoll", "poll"), "Loop",
         "The system call that the event loop waits in. auto: the best that the system has.")
+    block_warning: float = setting(1.0, time(zero="off"), "Loop",
+        "How long code may keep the loop from running anything else before its stack is logged. 0: it is not watched.")
     # fmt: on
 
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

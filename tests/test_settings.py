@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "access_log": "-",
     "log_level": "debug",
     "loop_backend": "poll",
+    "block_warning": "250ms",
 }
 
 

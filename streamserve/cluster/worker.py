@@ -12,6 +12,7 @@ from streamserve import __version__, get_hub, signal_handler, spawn
 from streamserve.address import address_of, open_listeners
 from streamserve.cluster.app import load_app
 from streamserve.cluster.logs import configure_logging
+from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.loop.greenlet import Greenlet
@@ -45,10 +46,11 @@ class Worker:
         Raises:
             ConfigurationError: The application cannot be loaded, or an address not opened.
         """
-        set_default_backend(self.settings.loop_backend)  # before the application can make a hub
-        application = load_app(self.settings.app, self.settings.chdir)
-        configure_logging(self.settings.log_level)
         with ExitStack() as cleanup:
+            cleanup.callback(print_greenlets_on_signal())  # before the application, whose own handler counts more
+            set_default_backend(self.settings.loop_backend)  # before the application can make a hub
+            application = load_app(self.settings.app, self.settings.chdir)
+            configure_logging(self.settings.log_level)
             listeners = open_listeners(self.settings.bind, self.settings.backlog)
             for listener in listeners:
                 cleanup.callback(listener.close)
@@ -57,6 +59,7 @@ class Worker:
             shutdown = Shutdown(server, self.settings.graceful_timeout)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # HUP: its terminal was closed
                 cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
+            cleanup.callback(watch_loop(self.settings.block_warning))
             server.start()
             self._announce([address_of(listener).url for listener in listeners])
             server.serve_forever()

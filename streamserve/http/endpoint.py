@@ -30,6 +30,7 @@ from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody
 from streamserve.http.response_head import HeadCache
 from streamserve.loop.hub import Hub
 from streamserve.loop.runner import refresh
+from streamserve.loop.stacks import JOBS
 from streamserve.loop.waiter import Runner
 
 if TYPE_CHECKING:
@@ -338,3 +339,7 @@ def _request(exchange: Exchange) -> str:
     if "RAW_URI" not in environ:
         return ""
     return f" at {escape(str(environ.get('REQUEST_METHOD')))} {escape(str(environ['RAW_URI']))}"
+
+
+# What the watchdog and SIGUSR1 call a greenlet that serves a request.
+JOBS[Endpoint._serve.__code__] = lambda local: (local["handle"], "the request" + _request(local["exchange"]))

@@ -1,0 +1,51 @@
+"""What the server tells of itself: what blocks its loop, and, when asked by SIGUSR1, what every greenlet does."""
+
+import logging
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from streamserve.cluster.logs import write_past_locks
+from streamserve.loop.stacks import format_greenlets
+from streamserve.loop.watchdog import start_watchdog, stop_watchdog
+
+__all__ = ["print_greenlets_on_signal", "watch_loop"]
+
+
+def watch_loop(limit: float) -> Callable[[], None]:
+    """Logs what keeps the loop of this thread from running for `limit` seconds, if that is not 0.
+
+    Returns:
+        What ends it.
+    """
+    if limit:
+        start_watchdog(limit, _warn)
+    return stop_watchdog
+
+
+def _warn(text: str) -> None:
+    if logging.getLogger("streamserve").level <= logging.WARNING:
+        write_past_locks(logging.WARNING, text)
+
+
+def print_greenlets_on_signal() -> Callable[[], None]:
+    """Has SIGUSR1 write all greenlets with their stacks to standard error, whatever log_level is.
+
+    The handler runs in the main thread at its next bytecode, on top of what runs there: a busy greenlet is shown where
+    it is busy. Only a call of C that does not return delays it.
+
+    Returns:
+        What puts the former handler back.
+    """
+    before = signal.signal(signal.SIGUSR1, _print_greenlets)
+    signal.siginterrupt(signal.SIGUSR1, False)
+
+    def restore() -> None:
+        if before is not None and signal.getsignal(signal.SIGUSR1) is _print_greenlets:
+            signal.signal(signal.SIGUSR1, before)
+
+    return restore
+
+
+def _print_greenlets(signum: int, frame: FrameType | None) -> None:
+    write_past_locks(logging.INFO, f"SIGUSR1: {format_greenlets(frame)}".rstrip())
