@@ -19,7 +19,7 @@ import socket as _standard
 from collections.abc import Callable
 from operator import index
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
@@ -37,7 +37,7 @@ UNIX_CONNECT_RETRY = 0.001
 _SPECIAL_HOSTS = ("", "<broadcast>")
 _LONGEST_TIMEOUT = 9.2e9  # seconds that fit the standard library's clock
 
-_native = _socket.socket
+_native: Any = _socket.socket
 _recv = _native.recv
 _recv_into = _native.recv_into
 _send = _native.send
@@ -74,7 +74,10 @@ def checked_timeout(value: Any) -> float | None:
 class CooperativeSocket:
     """Mixed in before `socket.socket` or a subclass: its calls wait in the loop."""
 
-    __slots__ = ()
+    if TYPE_CHECKING:
+        __slots__ = ("_reader", "_timeout", "_watcher", "_writer")  # of the class that it is mixed into
+    else:
+        __slots__ = ()
 
     _reader: Side
     _writer: Side
@@ -152,42 +155,44 @@ class CooperativeSocket:
         side = self._reader
         credit = side.credit
         if not credit or flags:
-            return self._receive(_recv, 0 if flags else size, size, flags)  # type: ignore[no-any-return]
+            return self._receive(_recv, 0 if flags else size, size, flags)
         seen = side.edges
         try:
-            data = _recv(self, size)  # type: ignore[arg-type]
+            data = _recv(self, size)
         except BlockingIOError:
             if self._timeout == 0.0:
                 raise
             side.drained = seen
-            return self._receive(_recv, size, size)  # type: ignore[no-any-return]
-        if len(data) < size and side.trusted and data:
-            side.drained = seen
-            side.credit = 0
         else:
-            side.credit = credit - 1
-        return data
+            if len(data) < size and side.trusted and data:
+                side.drained = seen
+                side.credit = 0
+            else:
+                side.credit = credit - 1
+            return data
+        return self._receive(_recv, size, size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         side = self._reader
         credit = side.credit
         room = nbytes or len(buffer)
         if not credit or flags:
-            return self._receive(_recv_into, 0 if flags else room, buffer, nbytes, flags)  # type: ignore[no-any-return]
+            return self._receive(_recv_into, 0 if flags else room, buffer, nbytes, flags)
         seen = side.edges
         try:
-            count = _recv_into(self, buffer, nbytes)  # type: ignore[arg-type]
+            count = _recv_into(self, buffer, nbytes)
         except BlockingIOError:
             if self._timeout == 0.0:
                 raise
             side.drained = seen
-            return self._receive(_recv_into, room, buffer, nbytes)  # type: ignore[no-any-return]
-        if 0 < count < room and side.trusted:
-            side.drained = seen
-            side.credit = 0
         else:
-            side.credit = credit - 1
-        return count
+            if 0 < count < room and side.trusted:
+                side.drained = seen
+                side.credit = 0
+            else:
+                side.credit = credit - 1
+            return count
+        return self._receive(_recv_into, room, buffer, nbytes)
 
     def recvfrom(self, *args: Any) -> Any:
         return self._patiently(self._reader, READ, _native.recvfrom, *args)
@@ -202,7 +207,7 @@ class CooperativeSocket:
         return self._patiently(self._reader, READ, _native.recvmsg_into, *args)
 
     def setsockopt(self, *args: Any) -> None:
-        _native.setsockopt(self, *args)  # type: ignore[arg-type]
+        _native.setsockopt(self, *args)
         if len(args) > 1 and args[1] == _SO_PASSCRED and args[0] == _socket.SOL_SOCKET:
             self._reader.trusted = False  # a read now also ends where the sender changes
 
@@ -214,11 +219,11 @@ class CooperativeSocket:
         if credit:
             side.credit = credit - 1
             try:
-                return _send(self, data, flags) if flags else _send(self, data)  # type: ignore[arg-type]
+                return _send(self, data, flags) if flags else _send(self, data)
             except BlockingIOError:
                 if self._timeout == 0.0:
                     raise
-        return self._patiently(side, WRITE, _send, data, flags)  # type: ignore[no-any-return]
+        return self._patiently(side, WRITE, _send, data, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
@@ -234,24 +239,25 @@ class CooperativeSocket:
             side = self._writer
             seen = side.edges
             try:
-                sent += _send(self, view[sent:], flags)  # type: ignore[arg-type]
+                sent += _send(self, view[sent:], flags)
             except BlockingIOError:
                 if before == 0.0:
                     raise
                 side.drained = seen
+            if side.drained == seen:
                 self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
 
     def sendto(self, data: Any, *args: Any) -> int:
         *flags, address = args or (None,)
         if args:
             args = (*flags, self._resolved(address))
-        return self._patiently(self._writer, WRITE, _native.sendto, data, *args)  # type: ignore[no-any-return]
+        return self._patiently(self._writer, WRITE, _native.sendto, data, *args)
 
     def sendmsg(self, *args: Any) -> int:
-        return self._patiently(self._writer, WRITE, _native.sendmsg, *args)  # type: ignore[no-any-return]
+        return self._patiently(self._writer, WRITE, _native.sendmsg, *args)
 
     def sendmsg_afalg(self, *args: Any, **kwargs: Any) -> int:
-        return _native.sendmsg_afalg(self, *args, **kwargs)  # type: ignore[arg-type]
+        return _native.sendmsg_afalg(self, *args, **kwargs)
 
     def _sendfile_use_sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Sends a regular file by os.sendfile; `_GiveupOnSendfile` if it is none."""
@@ -309,7 +315,7 @@ class CooperativeSocket:
         while True:
             seen = side.edges
             try:
-                return _native.connect(self, address)  # type: ignore[arg-type]
+                return _native.connect(self, address)
             except BlockingIOError as error:
                 if timeout == 0.0:
                     raise
@@ -325,11 +331,11 @@ class CooperativeSocket:
         while True:
             self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
             seen = side.edges
-            code = _native.getsockopt(self, _socket.SOL_SOCKET, _socket.SO_ERROR)  # type: ignore[arg-type]
+            code = _native.getsockopt(self, _socket.SOL_SOCKET, _socket.SO_ERROR)
             if code:
                 raise OSError(code, os.strerror(code))
             try:
-                _native.getpeername(self)  # type: ignore[arg-type]
+                _native.getpeername(self)
                 return
             except OSError as error:
                 if error.errno != errno.ENOTCONN:
@@ -337,14 +343,14 @@ class CooperativeSocket:
             # an edge of before: it is still connecting
 
     def bind(self, address: Any, /) -> None:
-        _native.bind(self, self._resolved(address))  # type: ignore[arg-type]
+        _native.bind(self, self._resolved(address))
 
     def _resolved(self, address: Any) -> Any:
         """The address with its host name looked up by the resolver: the native call would block for it."""
         if not isinstance(address, tuple) or not address or not isinstance(address[0], str):
             return address
         host = address[0]
-        family: int = _native.family.__get__(self)  # type: ignore[attr-defined]
+        family: int = _native.family.__get__(self)
         if family not in (_socket.AF_INET, _socket.AF_INET6) or host in _SPECIAL_HOSTS:
             return address
         try:
@@ -355,7 +361,7 @@ class CooperativeSocket:
         return address
 
     def _accept(self) -> tuple[int, Any]:
-        return self._patiently(self._reader, READ, _native._accept)  # type: ignore[attr-defined,no-any-return]
+        return self._patiently(self._reader, READ, _native._accept)
 
     # ---- timeouts
 
@@ -384,7 +390,7 @@ class CooperativeSocket:
 
     def detach(self) -> int:
         self._watcher.close(False)
-        return super().detach()  # type: ignore[misc,no-any-return]
+        return super().detach()  # type: ignore[misc]
 
 
 def _sendfile(sock: Any, source: int, offset: int, count: int) -> int:

@@ -7,27 +7,34 @@ make sockets are the standard library's own, bound to the names of this one.
 from __future__ import annotations
 
 import _socket
-import os
+import os  # noqa: F401 - named by the functions that are bound here
 import socket as _standard
-import sys
+import sys  # noqa: F401
 from socket import *  # noqa: F403 - this module has all that the standard one has
 from types import FunctionType
-from typing import Any, cast
+from typing import Any
 
 from streamserve.green.cooperative_socket import SLOTS, CooperativeSocket
-from streamserve.green.dns import getaddrinfo, getfqdn, gethostbyaddr, gethostbyname, gethostbyname_ex, getnameinfo
+from streamserve.green.dns import (  # noqa: F401
+    getaddrinfo,
+    getfqdn,
+    gethostbyaddr,
+    gethostbyname,
+    gethostbyname_ex,
+    getnameinfo,
+)
 from streamserve.loop.watcher import wait_read, wait_readwrite, wait_write
 
 __target__ = "socket"
 
 _SocketBase = _standard.socket
-_native = _socket.socket
+_native: Any = _socket.socket
 _NONBLOCK: int = _standard.SOCK_NONBLOCK
 _STREAM: int = _standard.SOCK_STREAM
 _native_type: Any = _native.type
 
 
-class socket(CooperativeSocket, _SocketBase):  # type: ignore[misc]
+class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef]
     """A socket whose calls wait in the loop; the standard class otherwise.
 
     Args:
@@ -58,7 +65,7 @@ class socket(CooperativeSocket, _SocketBase):  # type: ignore[misc]
     def adopt(cls, fd: int, listener: Any) -> socket:
         """Makes a socket of a descriptor that a listener accepted."""
         kind = _native_type.__get__(listener)
-        return socket(_native.family.__get__(listener), kind, _native.proto.__get__(listener), fd)  # type: ignore[attr-defined]
+        return socket(_native.family.__get__(listener), kind, _native.proto.__get__(listener), fd)
 
 
 def _bound_here(function: Any) -> Any:
@@ -70,7 +77,7 @@ def _bound_here(function: Any) -> Any:
 
 
 # What their code names, besides what is public.
-error = OSError
+error = OSError  # type: ignore[misc]
 _GLOBAL_DEFAULT_TIMEOUT = _standard._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 _LOCALHOST = getattr(_standard, "_LOCALHOST", "127.0.0.1")
 _LOCALHOST_V6 = getattr(_standard, "_LOCALHOST_V6", "::1")
@@ -82,7 +89,6 @@ create_connection = _bound_here(_standard.create_connection)
 create_server = _bound_here(_standard.create_server)
 has_dualstack_ipv6 = _bound_here(_standard.has_dualstack_ipv6)
 
-__dns__ = ["getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
 __implements__ = [
     "create_connection",
     "create_server",
@@ -91,4 +97,4 @@ __implements__ = [
     "socket",
     "socketpair",
 ]
-__all__ = [*_standard.__all__, "wait_read", "wait_readwrite", "wait_write"]  # noqa: PLE0604
+__all__ = [*_standard.__all__, "wait_read", "wait_readwrite", "wait_write"]

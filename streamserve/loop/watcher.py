@@ -73,7 +73,7 @@ class Side(Waiter):
         if self.greenlet is not None:
             raise ConcurrentObjectUseError(
                 "This descriptor is already used by another greenlet that waits for the same direction: "
-                f"{self.greenlet!r}; let one greenlet read it, or guard it with a lock"
+                f"{getattr(self.greenlet, 'task', None) or self.greenlet!r}; let one greenlet read it, or guard it with a lock"
             )
         self.hub = hub
         self.value = None
