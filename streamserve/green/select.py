@@ -20,7 +20,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import get_hub, hub_of_thread
 from streamserve.loop.waiter import Waiter, yield_turn
 from streamserve.loop.watcher import Watcher
 
@@ -40,14 +40,16 @@ _WRITABLE = _select.POLLOUT | _select.POLLWRNORM | _select.POLLWRBAND | _select.
 _EXCEPTIONAL = _select.POLLPRI
 
 
-def _take_turn(hub: Hub) -> None:
+def _take_turn() -> None:
     """Counts a call that may not wait at all: who only makes such calls must not starve the others."""
-    hub.budget -= 1
-    if hub.budget <= 0 and getcurrent() is not hub:
-        yield_turn(hub)
+    hub = hub_of_thread()  # made here, it could take the number of a closed descriptor that is to be looked at
+    if hub is not None:
+        hub.budget -= 1
+        if hub.budget <= 0 and getcurrent() is not hub:
+            yield_turn(hub)
 
 
-def _await(hub: Hub, masks: dict[int, int], seconds: float | None, look: Callable[[], Any]) -> Any:
+def _await(masks: dict[int, int], seconds: float | None, look: Callable[[], Any]) -> Any:
     """Waits until `look` finds something, at most so many seconds; returns what it found last.
 
     Args:
@@ -55,7 +57,7 @@ def _await(hub: Hub, masks: dict[int, int], seconds: float | None, look: Callabl
         look: makes the real call without waiting; some element of what it returns is true if it found something.
     """
     if not masks:
-        Waiter(hub).park_for(seconds)
+        Waiter(get_hub()).park_for(seconds)
         return look()
     deadline = None if seconds is None else monotonic() + seconds
     nested = _real_epoll()
@@ -134,11 +136,10 @@ def select(
     """
     seconds = _checked(timeout, 0, _SECONDS, lambda refused: _real_select((), (), (), refused))
     lists = (_sequence(rlist), _sequence(wlist), _sequence(xlist))
-    hub = get_hub()
-    _take_turn(hub)
+    _take_turn()
     found = _select_now(*lists)
     if seconds != 0 and not any(found):
-        found = _await(hub, _select_masks(*lists), seconds, lambda: _select_now(*lists))
+        found = _await(_select_masks(*lists), seconds, lambda: _select_now(*lists))
     return found
 
 
@@ -240,14 +241,13 @@ class Poll:
             raise RuntimeError("concurrent poll() invocation")
         limit = _checked(timeout, -1000 * _SECONDS, _INT_MAX, _real_poll().poll)
         seconds = None if limit is None or limit < 0 else math.ceil(limit) / 1000
-        hub = get_hub()
-        _take_turn(hub)
+        _take_turn()
         found: list[tuple[int, int]] = self._poll.poll(0)
         if found or seconds == 0:
             return found
         self._waiting = True
         try:
-            found = _await(hub, self._masks.copy(), seconds, lambda: self._poll.poll(0))
+            found = _await(self._masks.copy(), seconds, lambda: self._poll.poll(0))
         finally:
             self._waiting = False
         return found
@@ -327,7 +327,7 @@ class epoll:
             maxevents: at most so many; -1: the real one's own limit.
         """
         seconds = _checked(timeout, -_SECONDS, _INT_MAX / 1000, self._epoll.poll)
-        _take_turn(get_hub())
+        _take_turn()
         watcher = self._watcher
         seen = watcher.reader.edges
         found: list[tuple[int, int]] = self._epoll.poll(0, maxevents)
