@@ -43,12 +43,14 @@ class Greenlet(Linked):
         1024
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_error", "_run", "_runner", "_state", "args", "kwargs", "value")
+    __slots__ = ("__dict__", "__weakref__", "_error", "_locals", "_run", "_runner", "_state", "args", "kwargs", "value")
 
     value: Any
     """What the function returned; the GreenletExit if it was killed with one."""
 
     _error: BaseException | None
+    _locals: Any
+    """Attributes that locals have here (sync/local.py); set by the first one."""
     _run: Callable[..., Any]
     _runner: Runner | None
     _state: int
@@ -120,7 +122,7 @@ class Greenlet(Linked):
 
     def _finish(self, state: int) -> None:
         self._state = state
-        self._runner = None
+        self._runner = self._locals = None
         self.args = ()
         if self.kwargs:
             self.kwargs = {}

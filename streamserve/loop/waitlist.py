@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from streamserve.loop.hub import Callback, get_hub
@@ -49,7 +48,9 @@ class Link:
 
     __slots__ = ("callback", "hub", "since", "source", "told")
 
-    def __init__(self, source: Linkable, callback: Callable[[Any], Any], told: list[Link]) -> None:
+    callback: Any
+
+    def __init__(self, source: Linkable, callback: Any, told: list[Link]) -> None:
         self.callback = callback
         self.source = source
         self.told = told
@@ -59,8 +60,8 @@ class Link:
     def wake_threadsafe(self) -> None:
         hub, callback = self.hub, self.callback
         here = hub.thread_ident == get_ident()
-        if here and callback.__class__ in DIRECT_LINKS:
-            callback.wake(self.source)  # type: ignore[attr-defined]
+        if here and type(callback) in DIRECT_LINKS:
+            callback.wake(self.source)
             return
         self.told.append(self)
         if here:
@@ -74,11 +75,14 @@ class Link:
             self.told.remove(self)
         except ValueError:
             return
-        callback: Any = self.callback.wake if self.callback.__class__ is Waiter else self.callback  # type: ignore[attr-defined]
+        callback = self.callback
         try:
-            callback(self.source)
+            if type(callback) in DIRECT_LINKS:
+                callback.wake(self.source)
+            else:
+                callback(self.source)
         except BaseException as error:
-            self.hub.handle_error((self.callback, self.source), type(error), error, error.__traceback__)
+            self.hub.handle_error((callback, self.source), type(error), error, error.__traceback__)
 
 
 class Linkable:
@@ -99,7 +103,7 @@ class Linkable:
                 self._waiters = made
         return self._waiters
 
-    def rawlink(self, callback: Callable[[Any], Any]) -> None:
+    def rawlink(self, callback: Any) -> None:
         """Has `callback(self)` called in the hub, once, when this is ready; it must not wait or raise.
 
         Raises:
@@ -119,7 +123,7 @@ class Linkable:
         if self.ready() and waiters.withdraw(link):
             link.wake_threadsafe()
 
-    def unlink(self, callback: Callable[[Any], Any]) -> None:
+    def unlink(self, callback: Any) -> None:
         """Takes a link back; without effect if it was called already."""
         waiters = self._waiters
         if waiters is None:

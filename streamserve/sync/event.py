@@ -46,7 +46,7 @@ class Event(Linkable):
         """True if it is set."""
         return self._state & 1 == 1
 
-    isSet = ready = is_set  # noqa: N815 - the older name, which gevent and threading have
+    isSet = ready = is_set
 
     def set(self) -> None:
         """Sets it and wakes all that wait, in order."""

@@ -92,6 +92,8 @@ class Turns(Linkable):
                 first = waiters.popleft()
             except IndexError:  # the last one gave up meanwhile
                 continue
+            if first.hub.destroyed:  # its thread has ended, nobody is there any more
+                continue
             first.wake_threadsafe()
             if first.__class__ is Waiter:
                 return
