@@ -132,7 +132,8 @@ class CooperativeSocket:
         while True:
             seen = side.edges
             if side.drained == seen:
-                self._wait(side, READ, seen, timeout)
+                if not self._watcher.wait(side, READ, seen, timeout):
+                    raise TimeoutError("timed out")
                 seen = side.edges
             elif not side.credit:
                 _give_turn(side)

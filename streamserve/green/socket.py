@@ -34,7 +34,7 @@ _STREAM: int = _standard.SOCK_STREAM
 _native_type: Any = _native.type
 
 
-class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef]
+class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
     """A socket whose calls wait in the loop; the standard class otherwise.
 
     Args:

@@ -47,6 +47,7 @@ _TIMER: int = lib.SS_EVENT_TIMER
 _FD: int = lib.SS_EVENT_FD
 _WOKEN: int = lib.SS_EVENT_WOKEN
 _IDLE: int = lib.SS_IDLE
+_ONE_EVENT = 1 << 16
 _SYSTEM: int = lib.SS_SYSTEM
 _LISTENER_EVENTS = (lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED)
 _CONNECTION_EVENTS = (lib.SS_EVENT_BODY, lib.SS_EVENT_DRAINED)
@@ -192,11 +193,14 @@ class Hub(RawGreenlet, FailureReports):
         except BaseException as error:
             self._failed(error, function)
 
-    def _poll(self) -> None:
-        found = _poll(self.core, 0 if self.ready else -2 if self.fd_waits else -1)
-        self._take(found)
-
-    def _take(self, found: int) -> None:
+    def _poll(self, longest: int = -1) -> None:
+        """Waits for events, at most `longest` nanoseconds (-1: until nothing can happen), and queues what they wake."""
+        found = _poll(self.core, 0 if self.ready else -2 if self.fd_waits else longest)
+        if found == _ONE_EVENT:
+            words = self._event_words
+            if words[0] == _FD:  # a request and its answer on a quiet server: spare the list
+                self.fd_watchers[words[1]](words[2])
+                return
         if found > 0:
             count = found & 0xFFFF
             if count:
@@ -256,7 +260,7 @@ class Hub(RawGreenlet, FailureReports):
                 waiter.wake(True)
             return
         if others_may_wake():
-            self._take(_poll(self.core, RECHECK))
+            self._poll(RECHECK)
             return
         main: Any = self.parent
         error = LoopExit("This operation would block forever: no timer, descriptor or listener is left", self)

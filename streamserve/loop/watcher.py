@@ -40,6 +40,11 @@ _NESTED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLPRI | select.EPOLLRDHUP
 _epoll = select.epoll
 
 
+_USED = (
+    "This descriptor is already used by another greenlet that waits for the same direction: {!r}; "
+    "let one greenlet read it, or guard it with a lock"
+)
+
 CREDIT = 200
 """Most calls in a row that find one side ready; small enough for the integers that CPython keeps."""
 
@@ -68,29 +73,7 @@ class Side(Waiter):
         self.trusted = True
         self.deadline = self.due = 0.0
 
-    def wait(self, hub: Hub, timeout: float | None) -> bool:
-        """Waits for the next edge; False if `timeout` seconds passed first."""
-        if self.greenlet is not None:
-            raise ConcurrentObjectUseError(
-                "This descriptor is already used by another greenlet that waits for the same direction: "
-                f"{getattr(self.greenlet, 'task', None) or self.greenlet!r}; let one greenlet read it, or guard it with a lock"
-            )
-        self.hub = hub
-        self.value = None
-        self.done = False
-        if timeout is None:
-            self.deadline = 0.0
-        else:
-            self._limit(timeout)
-        hub.fd_waits += 1
-        try:
-            return self.park() is not EXPIRED
-        finally:
-            hub.fd_waits -= 1
-            self.done = True
-            self.greenlet = None
-
-    def _limit(self, timeout: float) -> None:
+    def limit(self, timeout: float) -> None:
         """Sees to it that `fire` is called at the deadline; a timer of an earlier wait that ends before it will do."""
         deadline = self.deadline = monotonic() + timeout
         if self.timer >= 0:
@@ -139,14 +122,16 @@ class _Sides:
             side.credit = CREDIT
             if ready & _UNTRUSTED:
                 side.trusted = False
-            if not side.done:
-                side.wake()
+            if not side.done:  # `side.wake()`, without the call
+                side.done = True
+                side.hub.ready.append(side.greenlet)
         if ready & WRITE:
             side = self.writer
             side.edges += 1
             side.credit = CREDIT
             if not side.done:
-                side.wake()
+                side.done = True
+                side.hub.ready.append(side.greenlet)
 
     def report_nested(self, ready: int) -> None:
         """The epoll set of a second watcher has something to tell."""
@@ -197,8 +182,9 @@ class Watcher:
         """Waits for an edge of one of the two sides; see `wait_read`."""
         if side.edges != seen:
             return True
-        hub = get_hub()
-        if self._core is not hub.core:
+        hub = self._hub
+        if hub is None or hub.thread_ident != get_ident() or self._core is not hub.core:
+            hub = get_hub()
             if self._hub is not None and self._hub is not hub and not self._hub.destroyed:
                 return self._wait_behind(hub, direction, timeout)
             self._open(hub, direction)
@@ -206,8 +192,23 @@ class Watcher:
             self._widen(direction)
         if hub.level_triggered:
             lib.ss_fd_drained(hub.core, self._handle, direction)
+        if side.greenlet is not None:
+            raise ConcurrentObjectUseError(_USED.format(getattr(side.greenlet, "task", None) or side.greenlet))
         side.drained = seen
-        return side.wait(hub, timeout)
+        side.hub = hub
+        side.value = None
+        side.done = False
+        if timeout is None:
+            side.deadline = 0.0
+        else:
+            side.limit(timeout)
+        hub.fd_waits += 1
+        try:
+            return side.park() is not EXPIRED
+        finally:
+            hub.fd_waits -= 1
+            side.done = True
+            side.greenlet = None
 
     def wait_any(self, directions: int, timeout: float | None) -> bool:
         """Waits once for one of several directions, on a watcher that is used for nothing else."""
