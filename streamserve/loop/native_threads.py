@@ -33,4 +33,4 @@ def others_may_wake() -> bool:
 def forget_threads() -> None:
     """In a child after fork, which has one thread."""
     global _serving
-    _serving = 0
+    _serving = _count()  # CPython goes on counting the threads of the parent

@@ -60,6 +60,7 @@ class _Watched:
         self.thread_ident = hub.thread_ident
         self.limit = limit
         self.report = report
+        self.polled = False  # before the first poll, `ss_loop_entered` is 0 too
         self.moment: _Moment | None = None
         self.since = 0.0
         self.told = False
@@ -177,9 +178,12 @@ class Watchdog:
         now = self._clock()
         cadence = watched.limit / LOOKS
         entered = lib.ss_loop_entered(hub.core)
-        if not entered:
+        watched.polled = watched.polled or entered != 0
+        if not entered and watched.polled:
             return cadence
         frames = frames_of(sys._current_frames().get(hub.thread_ident))
+        if not entered and frames and frames[0].f_code is Hub._poll.__code__:
+            return cadence
         job = job_of(frames)
         moment = (entered, hub.budget, None if job is None else job[0])
         if moment != watched.moment:
