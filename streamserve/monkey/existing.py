@@ -1,0 +1,105 @@
+"""What was made before patching: locks, thread-local data and queues are replaced, the rest is reported."""
+
+from __future__ import annotations
+
+import _queue
+import _thread
+import gc
+import socket
+from typing import Any
+
+from streamserve.green import thread as green_thread
+from streamserve.loop.native_threads import others_may_wake
+from streamserve.monkey.native_objects import Holders
+from streamserve.monkey.originals import get_original
+from streamserve.monkey.references import is_ours
+from streamserve.monkey.report import report
+from streamserve.sync.queue import SimpleQueue
+
+__all__ = ["replace_native_objects", "report_sockets", "report_subclasses"]
+
+_NativeLock = type(_thread.allocate_lock())
+_NativeRLock = type(_thread.RLock())
+_NativeLocal = _thread._local
+_NativeQueue = _queue.SimpleQueue
+
+SILENT = frozenset(["_tstate_lock", "_main_thread_lock"])
+"""Attributes whose lock is held as long as a thread runs, which is nothing to report."""
+
+
+def replace_native_objects() -> None:
+    """Replaces the native locks that are free, the thread-local data, and queues that no other thread may wait on."""
+    kinds = [_NativeLock, _NativeRLock, _NativeLocal]
+    if not others_may_wake():
+        kinds.append(_NativeQueue)
+    holders = Holders(frozenset(kinds))
+    successors: dict[int, tuple[Any, Any]] = {}
+    for holder, native in list(holders.objects()):
+        if id(native) not in successors:
+            made = _successor(native)
+            if made is None:
+                _report_held(holder, native)
+            successors[id(native)] = (native, native if made is None else made)
+    holders.swap(lambda value: _found(successors, value))
+
+
+def _found(successors: dict[int, tuple[Any, Any]], value: Any) -> Any:
+    entry = successors.get(id(value))
+    return entry[1] if entry is not None and entry[0] is value else value
+
+
+def _successor(native: Any) -> Any:
+    """Returns ours in the same state, or None if the native one is held: whoever holds it will release that."""
+    if type(native) is _NativeLock:
+        return None if native.locked() else green_thread.LockType()
+    if type(native) is _NativeRLock:
+        if native._is_owned() or not native.acquire(blocking=False):
+            return None
+        native.release()
+        return green_thread.RLock()
+    if type(native) is _NativeLocal:
+        local: Any = green_thread._local()
+        local.__dict__.update(native.__dict__)  # the main thread's
+        return local
+    queue: SimpleQueue = SimpleQueue()
+    while not native.empty():
+        queue.put(native.get_nowait())
+    return queue
+
+
+def _report_held(holder: Any, native: Any) -> None:
+    """Names a held lock that has a name: in a module, or an attribute of an object."""
+    names = holder if isinstance(holder, dict) else getattr(holder, "__dict__", None)
+    if not isinstance(names, dict):
+        return
+    for name, value in names.items():
+        if value is native and isinstance(name, str) and name not in SILENT:
+            where = names.get("__name__") if isinstance(holder, dict) else type(holder).__qualname__
+            if where is not None:
+                report(f"{where}.{name} is held while it is patched and stays a native lock: patch earlier")
+
+
+def report_sockets() -> None:
+    """Names the sockets that were made before patching; they cannot change their class."""
+    native = get_original("socket", "socket")
+    kept = [item for item in gc.get_objects() if isinstance(item, native) and not isinstance(item, socket.socket)]
+    open_ones = [item for item in kept if item.fileno() >= 0 and item.gettimeout() != 0]
+    if open_ones:
+        listed = ", ".join(sorted(repr(item) for item in open_ones))
+        report(f"sockets made before patching still block the whole thread: {listed}")
+
+
+def report_subclasses(native: type, name: str, known: tuple[str, ...] = ()) -> None:
+    """Names the classes that were derived from a native class before it was replaced."""
+    found = [
+        f"{cls.__module__}.{cls.__qualname__}"
+        for cls in _descendants(native)
+        if not is_ours(cls.__module__) and cls.__module__.partition(".")[0] not in known
+    ]
+    if found:
+        report(f"subclasses of {name} made before patching still block the whole thread: {', '.join(sorted(found))}")
+
+
+def _descendants(cls: type) -> list[type]:
+    direct = [child for child in cls.__subclasses__() if not is_ours(child.__module__)]
+    return direct + [other for child in direct for other in _descendants(child)]

@@ -1,0 +1,30 @@
+"""What patching could not mend is reported: each thing by its name, and once."""
+
+from __future__ import annotations
+
+import warnings
+
+__all__ = ["MonkeyPatchWarning", "report"]
+
+_reported: set[str] = set()
+
+
+class MonkeyPatchWarning(RuntimeWarning):
+    """Something that existed before patching still blocks the whole thread: patch earlier, or make it anew."""
+
+
+def report(message: str) -> None:
+    """Warns, unless the same was said before."""
+    if message not in _reported:
+        _reported.add(message)
+        warnings.warn(message, MonkeyPatchWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """Returns how far up the stack the code is that asked for patching."""
+    import sys
+
+    level, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("streamserve."):
+        level, frame = level + 1, frame.f_back
+    return level
