@@ -1,10 +1,7 @@
 """Cooperative `select`: select, poll and epoll that let other greenlets run while they wait.
 
-The real call looks, without waiting; its results and its errors are the answer. Only between two looks is there
-something of ours: the descriptors are put into an epoll set of their own, and the loop watches that set, which is
-readable when one of them has something to tell. A set of its own, because the loop's takes a descriptor only once
-and somebody else may have it there, and because a number that is closed and given to another file while we wait
-must not be taken out of the loop's set by us.
+The real call looks, without waiting; its results and its errors are the answer. Only what happens between two looks
+is ours: `select` and `poll` wait on a watched set of their own (watched_set.py), an epoll set is watched itself.
 """
 
 from __future__ import annotations
@@ -20,8 +17,9 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import get_hub, hub_of_thread
-from streamserve.loop.waiter import Waiter, yield_turn
+from streamserve.green.watched_set import wait_for_edge, wait_on
+from streamserve.loop.hub import hub_of_thread
+from streamserve.loop.waiter import yield_turn
 from streamserve.loop.watcher import Watcher
 
 __all__ = ["epoll", "poll", "select"]
@@ -49,54 +47,6 @@ def _take_turn() -> None:
             yield_turn(hub)
 
 
-def _await(masks: dict[int, int], seconds: float | None, look: Callable[[], Any]) -> Any:
-    """Waits until `look` finds something, at most so many seconds; returns what it found last.
-
-    Args:
-        masks: descriptor → poll events.
-        look: makes the real call without waiting; some element of what it returns is true if it found something.
-    """
-    if not masks:
-        Waiter(get_hub()).park_for(seconds)
-        return look()
-    deadline = None if seconds is None else monotonic() + seconds
-    nested = _real_epoll()
-    watcher = Watcher(nested.fileno())
-    try:
-        for fd, mask in masks.items():
-            _add(nested, fd, mask)
-        while True:
-            in_time = _edge(watcher, watcher.reader.edges, deadline)
-            found = look()
-            if not in_time or any(found):
-                return found
-            nested.poll(0)  # else it stays readable, and a loop without edges would report it again at once
-            found = look()
-            if any(found):
-                return found
-    finally:
-        watcher.close(closing=True)
-        nested.close()
-
-
-def _edge(watcher: Watcher, seen: int, deadline: float | None) -> bool:
-    """Waits for an edge; False if the deadline passed first. True too if the watcher was closed: look then."""
-    try:
-        return watcher.wait_read(seen, None if deadline is None else max(deadline - monotonic(), 0.0))
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return True
-
-
-def _add(nested: _select.epoll, fd: int, mask: int) -> None:
-    try:
-        nested.register(fd, mask | _select.EPOLLET)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EBADF):  # always ready, hence found; and closed: hence found
-            raise
-
-
 def _number(thing: Any) -> int:
     """The descriptor of a number or of an object with a fileno method, which may be negative."""
     if isinstance(thing, int):
@@ -119,7 +69,7 @@ def _checked(timeout: Any, lowest: float, highest: float, refuse: Callable[[Any]
         timeout = timeout.__index__() if hasattr(timeout, "__index__") else refuse(timeout)
     if not lowest <= timeout <= highest:
         refuse(timeout)
-    return timeout  # type: ignore[no-any-return]
+    return timeout
 
 
 # ---- select
@@ -139,7 +89,7 @@ def select(
     _take_turn()
     found = _select_now(*lists)
     if seconds != 0 and not any(found):
-        found = _await(_select_masks(*lists), seconds, lambda: _select_now(*lists))
+        found = wait_on(_select_masks(*lists), seconds, lambda: _select_now(*lists))
     return found
 
 
@@ -247,7 +197,7 @@ class Poll:
             return found
         self._waiting = True
         try:
-            found = _await(self._masks.copy(), seconds, lambda: self._poll.poll(0))
+            found = wait_on(self._masks.copy(), seconds, lambda: self._poll.poll(0))
         finally:
             self._waiting = False
         return found
@@ -337,7 +287,7 @@ class epoll:
             watcher, seen = Watcher(self.fileno()), 0
         deadline = None if seconds is None or seconds < 0 else monotonic() + seconds
         while True:
-            in_time = _edge(watcher, seen, deadline)
+            in_time = wait_for_edge(watcher, seen, deadline)
             seen = watcher.reader.edges
             found = self._epoll.poll(0, maxevents)
             if found or not in_time:
