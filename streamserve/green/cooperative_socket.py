@@ -322,26 +322,22 @@ class CooperativeSocket:
                     raise
                 waits = error.errno == errno.EINPROGRESS
             if waits:
-                return self._finish_connect(seen, deadline)
+                return self._finish_connect(address, seen, deadline)
             if deadline is not None and monotonic() > deadline:
                 raise TimeoutError("timed out")
             sleep(UNIX_CONNECT_RETRY)
 
-    def _finish_connect(self, seen: int, deadline: float | None) -> None:
+    def _finish_connect(self, address: Any, seen: int, deadline: float | None) -> None:
+        """Waits for the outcome and asks for it by connecting again: so the kernel also forgets a failure."""
         side = self._writer
         while True:
             self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
             seen = side.edges
-            code = _native.getsockopt(self, _socket.SOL_SOCKET, _socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            try:
-                _native.getpeername(self)
+            code = _native.connect_ex(self, address)
+            if code in (0, errno.EISCONN):
                 return
-            except OSError as error:
-                if error.errno != errno.ENOTCONN:
-                    raise
-            # an edge of before: it is still connecting
+            if code not in (errno.EALREADY, errno.EINPROGRESS):  # these: the edge was of something before
+                raise OSError(code, os.strerror(code))
 
     def bind(self, address: Any, /) -> None:
         _native.bind(self, self._resolved(address))
