@@ -333,11 +333,10 @@ def test_a_full_backlog_of_a_unix_listener_is_waited_for(tmp_path: Any) -> None:
 
 def test_sockets_of_other_families_work(tmp_path: Any) -> None:
     path = str(tmp_path / "socket")
-    with socket.create_server(path, family=socket.AF_UNIX) as listening:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-            listening.accept()[0].close()
-            assert client.recv(1) == b""
+    with socket.create_server(path, family=socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        listening.accept()[0].close()
+        assert client.recv(1) == b""
 
 
 @pytest.mark.skipif(not standard.has_ipv6, reason="no IPv6 here")
