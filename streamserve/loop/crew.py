@@ -1,0 +1,235 @@
+"""Crew: the native threads of a pool, what they have to do, and how many they are.
+
+Counts change in straight lines of code, which CPython does not interrupt, and each
+is changed before the look that depends on it: a thread that ends for lack of work
+first leaves the count, then looks for work once more; whoever adds work adds it first,
+then looks at the count. So no work is left without a thread.
+"""
+
+from __future__ import annotations
+
+from _queue import Empty as NothingToDo
+from _queue import SimpleQueue as NativeQueue
+from _thread import get_ident, start_new_thread
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from typing import Any
+
+from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.native_threads import thread_serves, thread_works
+from streamserve.loop.result import AsyncResult
+from streamserve.loop.slots import Slots
+from streamserve.loop.waiter import Waiter
+
+EXIT_PATIENCE = 1.0
+"""Seconds that the interpreter's end waits at most for an idle thread to end."""
+
+
+class Task:
+    """One call, and its result."""
+
+    __slots__ = ("args", "function", "hub", "kwargs", "result")
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], hub: Hub | None
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.hub = hub
+        """Where a failure is reported; None: nowhere."""
+        self.result = AsyncResult()
+
+    def run(self) -> tuple[Any, BaseException | None]:
+        """Calls the function; returns its value and None, or None and what it raised."""
+        try:
+            return Context().run(self.function, *self.args, **self.kwargs), None
+        except BaseException as error:
+            trace = error.__traceback__
+            error.__traceback__ = trace.tb_next if trace is not None else None
+            return None, error
+
+    def report(self, error: BaseException) -> None:
+        hub = self.hub
+        if hub is not None and isinstance(error, Exception) and not hub.destroyed:
+            hub.run_callback_threadsafe(hub.handle_error, self.function, type(error), error, error.__traceback__)
+
+
+class Crew:
+    """The threads of one pool.
+
+    Args:
+        idle_seconds: after how long a thread without work ends; None: never.
+        slots: one is given back for each finished call.
+
+    Attributes:
+        size: how many threads there are, without those that are told to end.
+        alive: how many there are.
+        unfinished: calls whose results are not set.
+        idents: of the threads.
+        gone: at the interpreter's end: each thread puts something there when it ends.
+    """
+
+    __slots__ = ("_joiners", "_leavers", "_open", "_tasks", "alive", "gone", "idents", "idle_seconds", "size", "slots",
+                 "unfinished")  # fmt: skip
+
+    def __init__(self, idle_seconds: float | None, slots: Slots) -> None:
+        self.idle_seconds = idle_seconds
+        self.slots = slots
+        self.size = self.alive = self.unfinished = 0
+        self._open = 0  # calls that `wait_finished` waits for: their results are set before they leave this count
+        self.idents: set[int] = set()
+        self.gone: NativeQueue[None] | None = None
+        self._tasks: NativeQueue[Task | None] = NativeQueue()
+        self._joiners: deque[Waiter] = deque()
+        self._leavers: deque[Waiter] = deque()
+
+    # ---- from outside
+
+    def put(self, task: Task) -> None:
+        """Queues a call."""
+        self.unfinished += 1
+        self._open += 1
+        thread_works()
+        self._tasks.put(task)
+
+    def start_thread(self) -> None:
+        """Starts a thread.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        self.size += 1
+        self.alive += 1
+        try:
+            start_new_thread(self._work, ())
+        except BaseException:
+            self.size -= 1
+            self.alive -= 1
+            raise
+
+    def start_needed_thread(self) -> None:
+        """Starts a thread for a call that was just queued.
+
+        Raises:
+            RuntimeError: it cannot be started, and there is no other; the call is not queued any more.
+        """
+        try:
+            self.start_thread()
+        except RuntimeError:
+            if self.size > 0:
+                return
+            with suppress(NothingToDo):
+                self._tasks.get_nowait()
+                self.unfinished -= 1
+                self._discount()
+            raise
+
+    def dismiss(self, number: int) -> None:
+        """Has so many threads end, after the work that is queued."""
+        for _ in range(number):
+            self.size -= 1
+            thread_works()
+            self._tasks.put(None)
+
+    def wait_finished(self, timeout: float | None) -> bool:
+        """Waits until no call is left; False if `timeout` seconds passed first."""
+        return self._open <= 0 or _wait_in(self._joiners, self._tell_joiners, timeout)
+
+    def wait_gone(self) -> None:
+        """Waits until no thread is left."""
+        if self.alive > 0:
+            _wait_in(self._leavers, self._tell_leavers, None)
+
+    def wait_gone_natively(self, number: int) -> None:
+        """Waits, without the loop, until so many threads have ended."""
+        for _ in range(number):
+            try:
+                self.gone.get(timeout=EXIT_PATIENCE)  # type: ignore[union-attr]
+            except NothingToDo:
+                return
+
+    def _tell_joiners(self) -> None:
+        if self._open <= 0:
+            _wake_all(self._joiners)
+
+    def _tell_leavers(self) -> None:
+        if self.alive <= 0:
+            _wake_all(self._leavers)
+
+    # ---- in the threads
+
+    def _work(self) -> None:
+        ident = get_ident()
+        self.idents.add(ident)
+        thread_serves()
+        try:
+            while (task := self._next_task()) is not None:
+                self._finish(task)
+                del task
+        finally:
+            self.idents.discard(ident)
+            self.alive -= 1
+            self._tell_leavers()
+            if self.gone is not None:
+                self.gone.put(None)
+
+    def _next_task(self) -> Task | None:
+        """Waits for work; None if this thread is to end."""
+        tasks = self._tasks
+        if self.idle_seconds is None:
+            return tasks.get()
+        try:
+            return tasks.get(timeout=self.idle_seconds)
+        except NothingToDo:
+            thread_works()
+            self.size -= 1
+        try:
+            task = tasks.get_nowait()
+        except NothingToDo:
+            return None
+        self.size += 1
+        thread_serves()
+        return task
+
+    def _finish(self, task: Task) -> None:
+        value, error = task.run()
+        self.unfinished -= 1  # before its result is known, so that whoever has got it finds the call gone
+        result = task.result
+        try:
+            if error is None:
+                result.set(value)
+            else:
+                result.set_exception(error, (type(error), error, error.__traceback__))
+                task.report(error)
+        finally:
+            del value, error, result
+            self._discount()
+
+    def _discount(self) -> None:
+        """One call less."""
+        self.slots.release()
+        self._open -= 1
+        thread_serves()
+        self._tell_joiners()
+
+
+def _wait_in(line: deque[Waiter], tell: Callable[[], None], timeout: float | None) -> bool:
+    waiter = Waiter(get_hub())
+    line.append(waiter)
+    tell()  # it may have come true since the caller looked
+    try:
+        return waiter.park_for(timeout)
+    finally:
+        if waiter in line:
+            line.remove(waiter)
+
+
+def _wake_all(line: deque[Waiter]) -> None:
+    while line:
+        try:
+            line.popleft().wake_threadsafe()
+        except IndexError:
+            return

@@ -1,0 +1,121 @@
+"""What groups, pools and thread pools share: map and apply, in their variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.imap import IMap, IMapUnordered
+
+
+class Mapping:
+    """Calls of functions over many items, on top of `spawn`."""
+
+    __slots__ = ()
+
+    def spawn(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Begins a call; returns what has `get`, `ready` and `rawlink`. May wait for room."""
+        raise NotImplementedError
+
+    def _called_from_member(self) -> bool:
+        """True in a call that this pool runs: waiting for room there could wait for itself."""
+        raise NotImplementedError
+
+    def _must_not_spawn(self) -> bool:
+        """True if `spawn` would wait, or gives no greenlet."""
+        return True
+
+    # ---- one call
+
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] | None = None, kwds: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls the function in the pool and returns its result, or raises its exception.
+
+        Called from a member of the same pool it calls the function at once, on the spot.
+        """
+        if self._called_from_member():
+            return func(*(args or ()), **(kwds or {}))
+        return self._result_of(func, args or (), kwds or {})
+
+    def _result_of(self, func: Callable[..., Any], args: Iterable[Any], kwds: dict[str, Any]) -> Any:
+        return self.spawn(func, *args, **kwds).get()
+
+    def apply_cb(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """`apply`; then has the callback called with the result, in a greenlet of its own."""
+        result = self.apply(func, args, kwds)
+        if callback is not None:
+            Greenlet.spawn(callback, result)
+        return result
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> Greenlet:
+        """Like `apply_cb`, but returns a greenlet at once, whose value will be the result.
+
+        It never waits: if the pool is full, the greenlet that waits for room is not one of its members.
+        """
+        if self._must_not_spawn():
+            return Greenlet.spawn(self.apply_cb, func, args, kwds, callback)
+        greenlet: Greenlet = self.spawn(func, *(args or ()), **(kwds or {}))
+        if callback is not None:
+            wanted = callback
+            greenlet.link_value(lambda ended: wanted(ended.value))
+        return greenlet
+
+    # ---- many calls
+
+    def map(self, func: Callable[..., Any], iterable: Iterable[Any]) -> list[Any]:
+        """Calls the function with each item; returns the results in the order of the items.
+
+        The first exception of a call, in that order, is raised; calls that were begun go on.
+        """
+        spawn = self.spawn
+        return [task.get() for task in [spawn(func, item) for item in iterable]]
+
+    def map_cb(
+        self, func: Callable[..., Any], iterable: Iterable[Any], callback: Callable[[list[Any]], Any] | None = None
+    ) -> list[Any]:
+        """`map`; then calls the callback with the list."""
+        result = self.map(func, iterable)
+        if callback is not None:
+            callback(result)
+        return result
+
+    def map_async(
+        self, func: Callable[..., Any], iterable: Iterable[Any], callback: Callable[[list[Any]], Any] | None = None
+    ) -> Greenlet:
+        """`map_cb` in a greenlet, which is returned; its value will be the list."""
+        return Greenlet.spawn(self.map_cb, func, iterable, callback)
+
+    def imap(self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None) -> IMap:
+        """Returns an iterator over the results, in the order of the items.
+
+        Args:
+            func: called with one item of each iterable, until the shortest ends.
+            maxsize: most calls begun whose results were not taken yet; None: the pool's size alone decides.
+
+        An exception of a call is raised where its result would come; the iteration can go on after it.
+        """
+        feeder = IMap(self.spawn, func, zip(*iterables, strict=False), maxsize)
+        feeder.start()
+        return feeder
+
+    def imap_unordered(
+        self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None
+    ) -> IMapUnordered:
+        """Like `imap`, with each result as soon as it is there."""
+        feeder = IMapUnordered(self.spawn, func, zip(*iterables, strict=False), maxsize)
+        feeder.start()
+        return feeder
