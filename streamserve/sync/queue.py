@@ -1,0 +1,190 @@
+"""The queues that programs use: tasks can be counted, and the order chosen."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from heapq import heappop, heappush
+from queue import Empty, Full
+from typing import Any
+
+from streamserve.loop.hub import get_hub
+from streamserve.loop.waiter import Waiter
+from streamserve.sync.channel import Channel
+from streamserve.sync.simple_queue import SimpleQueue
+from streamserve.sync.storage import ShutDown
+
+__all__ = [
+    "Channel",
+    "Empty",
+    "Full",
+    "JoinableQueue",
+    "LifoQueue",
+    "PriorityQueue",
+    "Queue",
+    "ShutDown",
+    "SimpleQueue",
+]
+
+
+class Queue(SimpleQueue):
+    """A first-in, first-out queue whose items are counted as tasks: `task_done`, `join`, `shutdown`."""
+
+    __slots__ = ("_joiners",)
+
+    def __init__(self, maxsize: int | None = None, items: Iterable[Any] = ()) -> None:
+        self._joiners: deque[Waiter] = deque()
+        super().__init__(maxsize, items)
+
+    @property
+    def unfinished_tasks(self) -> int:
+        """How many items were put for which `task_done` was not called."""
+        return self._unfinished
+
+    @unfinished_tasks.setter
+    def unfinished_tasks(self, number: int) -> None:
+        self._unfinished = number
+        self._tell_joiners()
+
+    def task_done(self) -> None:
+        """The work that an item stood for is done.
+
+        Raises:
+            ValueError: it was called more often than items were put.
+        """
+        left = self._unfinished - 1
+        if left < 0:
+            raise ValueError("task_done() called too many times")
+        self._unfinished = left
+        if not left:
+            self._tell_joiners()
+
+    def _tell_joiners(self) -> None:
+        while self._joiners and self._unfinished <= 0:
+            try:
+                self._joiners.popleft().wake_threadsafe()
+            except IndexError:
+                return
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits until `task_done` was called for every item; False if `timeout` seconds passed first."""
+        if self._unfinished <= 0:
+            return True
+        waiter = Waiter(get_hub())
+        self._joiners.append(waiter)
+        self._tell_joiners()  # the last may have been done since we looked
+        try:
+            return waiter.park_for(timeout) or waiter not in self._joiners
+        finally:
+            if waiter in self._joiners:
+                self._joiners.remove(waiter)
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Has `put` raise ShutDown from now on, and `get` as soon as the queue is empty; also in those who wait.
+
+        Args:
+            immediate: drop the items that it holds; each counts as done.
+        """
+        self.is_shutdown = True
+        self._open = False
+        entered = self._enter()
+        try:
+            while immediate and self._qsize():
+                with suppress(IndexError):  # another thread took it
+                    self._get()
+                if self._unfinished > 0:
+                    self._unfinished -= 1
+        finally:
+            if entered:
+                self._leave()
+            else:
+                self._again = True
+        self._tell_joiners()
+
+    def _describe(self) -> str:
+        return super()._describe() + (f" tasks={self._unfinished}" if self._unfinished else "")
+
+
+JoinableQueue = Queue
+
+
+class PriorityQueue(Queue):
+    """A queue that gives the least item first."""
+
+    __slots__ = ()
+    _storage_is_atomic = False
+    _storage_is_ours = True
+
+    def _init(self, maxsize: int) -> None:
+        self.queue = []
+
+    def _put(self, item: Any) -> None:
+        heappush(self.queue, item)
+
+    def _get(self) -> Any:
+        return heappop(self.queue)
+
+    # The short ways of the two ends: comparing items may call functions of theirs, so both are inside the section.
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Adds an item; see `Queue.put`."""
+        me = get_ident()
+        if self._owner or self._limit is not None or self.is_shutdown or not self._stock:
+            self._put_inside(item, block, timeout)
+            return
+        self._owner = me
+        try:
+            heappush(self.queue, item)
+            self._unfinished += 1
+        finally:
+            if self._getters or self._late:
+                self._leave()
+            else:
+                self._owner = 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Removes the least item and returns it; see `Queue.get`."""
+        me = get_ident()
+        if self._owner or not self._stock or not self.queue:
+            return self._get_inside(block, timeout)
+        self._owner = me
+        try:
+            return heappop(self.queue)
+        finally:
+            if self._getters or self._putters or self._late:
+                self._leave()
+            else:
+                self._owner = 0
+
+
+class LifoQueue(Queue):
+    """A queue that gives the youngest item first."""
+
+    __slots__ = ()
+    _storage_is_ours = True
+
+    def _init(self, maxsize: int) -> None:
+        self.queue = []
+
+    def _get(self) -> Any:
+        return self.queue.pop()
+
+    def _peek(self) -> Any:
+        return self.queue[-1]
+
+    def _put_back(self, item: Any) -> None:
+        self._put(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Removes the youngest item and returns it; see `Queue.get`."""
+        if self._plain and self.queue:
+            try:
+                item = self.queue.pop()
+            except IndexError:
+                return self._get_inside(block, timeout)
+            if self._putters:
+                self._settle()
+            return item
+        return self._get_inside(block, timeout)
