@@ -21,6 +21,7 @@ from streamserve.monkey.patches import (
     patch_thread,
     patch_time,
 )
+from streamserve.monkey.psycopg import patch_psycopg
 from streamserve.monkey.psycopg2 import patch_psycopg2
 from streamserve.monkey.report import MonkeyPatchWarning
 
@@ -32,6 +33,7 @@ __all__ = [
     "patch_all",
     "patch_dns",
     "patch_module",
+    "patch_psycopg",
     "patch_psycopg2",
     "patch_queue",
     "patch_select",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import importlib
-import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -104,7 +103,7 @@ def patch_all(
     subprocess: bool = True,
     sys: bool = False,
     aggressive: bool = True,
-    Event: bool = True,  # noqa: N803 - gevent's name
+    Event: bool = True,
     builtins: bool = True,
     signal: bool = True,
     queue: bool = True,
@@ -114,8 +113,9 @@ def patch_all(
 ) -> bool:
     """Makes the standard library cooperative, as far as the arguments say; returns True.
 
-    Also sets psycopg2's wait callback, when that is imported. Call it early and in the main thread; what had been
-    taken from the patched modules before is found and replaced, and what cannot be is reported by a warning.
+    Also lets psycopg 3 and psycopg2 wait in the loop, when they are imported. Call it early and in the main thread;
+    what had been taken from the patched modules before is found and replaced, and what cannot be is reported by a
+    warning.
 
     Args:
         socket, dns, time, select, thread, ssl, queue: which modules. `thread` is `_thread` and `threading`.
@@ -149,6 +149,10 @@ def patch_all(
         from streamserve.monkey.psycopg2 import patch_psycopg2
 
         patch_psycopg2()
+    if select:
+        from streamserve.monkey.psycopg import patch_psycopg
+
+        patch_psycopg()
     return True
 
 
@@ -187,7 +191,7 @@ def patch_queue() -> None:
 def patch_thread(
     threading: bool = True,
     _threading_local: bool = True,
-    Event: bool = True,  # noqa: N803 - gevent's name
+    Event: bool = True,
     logging: bool = True,
     existing_locks: bool = True,
 ) -> None:
