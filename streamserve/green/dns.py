@@ -170,6 +170,8 @@ class Resolver:
                 if error.errno != _EAI_NONAME:
                     raise
         function = _socket.getaddrinfo
+        if self._is_unlisted_localhost(name):  # no host at all is the loopback addresses too
+            return _with_enums(function(None, port or 0, family, type, proto, flags & ~_socket.AI_PASSIVE))
         if name and not self._needs_no_network(name, family, flags):
             return _with_enums(_elsewhere(function, host, port, family, type, proto, flags))
         return _with_enums(function(host, port, family, type, proto, flags))
@@ -190,6 +192,10 @@ class Resolver:
             return all(self.hosts.has_name(name, either) for either in families)
         return self.hosts.has_name(name, family)
 
+    def _is_unlisted_localhost(self, name: str) -> bool:
+        """True for a localhost that the C library would look for in the network (RFC 6761, 6.3: it must not)."""
+        return name.lower() == "localhost" and not self.hosts.has_name(name, 0)
+
     def gethostbyname(self, host: Any) -> str:
         """Like `socket.gethostbyname`."""
         found: str = self._by_name(_socket.gethostbyname, host)
@@ -202,6 +208,8 @@ class Resolver:
 
     def _by_name(self, function: Callable[..., Any], host: Any) -> Any:
         name = _text(host)
+        if name and self._is_unlisted_localhost(name):
+            host = name = "127.0.0.1"
         if not name or name == "<broadcast>" or _is_numeric(name) or self.hosts.has_name(name, _socket.AF_INET):
             return function(host)
         return _elsewhere(function, host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as _time
 from typing import SupportsIndex
 
 from streamserve.loop.waiting import sleep as _sleep
@@ -10,31 +11,21 @@ __all__ = ["sleep"]
 __target__ = "time"
 __implements__ = ["sleep"]
 
-LONGEST = 9223372036.0
-"""Seconds. `time.sleep` counts nanoseconds in 63 bits."""
+_real_sleep = _time.sleep
+_LONGEST = 9.3e9  # seconds; beyond, the real one refuses: nanoseconds do not fit into 63 bits
 
 
 def sleep(seconds: float | SupportsIndex, /) -> None:
-    """Like `time.sleep`: lets other greenlets run for so many seconds; 0 lets each of those run that could.
+    """Like `time.sleep`: lets other greenlets run for so many seconds; 0 lets those run that are ready.
 
     Raises:
         ValueError: seconds is negative, or not a number.
         TypeError: seconds is neither a float nor an integer.
         OverflowError: more than 292 years.
     """
-    if not isinstance(seconds, (float, int)):
-        seconds = _as_integer(seconds)
-    if not 0 <= seconds <= LONGEST:
-        if seconds != seconds:
-            raise ValueError("Invalid value NaN (not a number)")
-        if seconds < 0:
-            raise ValueError("sleep length must be non-negative")
-        raise OverflowError("timestamp too large to convert to C PyTime_t")
+    if not isinstance(seconds, (float, int)) and hasattr(seconds, "__index__"):
+        seconds = seconds.__index__()
+    if not isinstance(seconds, (float, int)) or not 0 <= seconds <= _LONGEST:
+        _real_sleep(seconds)  # raises
+        return
     _sleep(seconds)
-
-
-def _as_integer(seconds: SupportsIndex) -> int:
-    try:
-        return seconds.__index__()
-    except AttributeError:
-        raise TypeError(f"{type(seconds).__name__!r} object cannot be interpreted as an integer") from None
