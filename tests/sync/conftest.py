@@ -1,4 +1,4 @@
-"""Every test of sync/ leaves the hub of the main thread as it found it; some run with threads that change at each chance."""
+"""Every test of sync/ leaves the hub of the main thread as it found it."""
 
 import gc
 import sys

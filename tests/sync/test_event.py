@@ -11,7 +11,7 @@ import pytest
 from streamserve import Greenlet, Timeout, get_hub, iwait, joinall, sleep, spawn, wait
 from streamserve.errors import BlockingSwitchOutError
 from streamserve.sync.event import Event
-from tests.support.threads import PATIENCE, begin, crew, in_thread, in_threads, until
+from tests.support.threads import PATIENCE, begin, crew, disturbed, in_thread, in_threads, until
 
 
 def waiters(event: Event, log: list[str], names: str) -> list[Greenlet]:
@@ -297,17 +297,13 @@ def test_finalizers_in_the_middle_of_everything(restless: None) -> None:
     event = Event()
 
     def work() -> None:
-        for _ in range(200):
+        for _ in range(50):
             Garbage(event.set)
-            event.wait(PATIENCE)
-            Garbage(event.clear)
-            event.set()
             Garbage(lambda: event.rawlink(int))
+            assert event.wait(PATIENCE)
+            event.clear()
 
-    event.set()
-    setter = spawn(lambda: [event.set() or sleep(0) for _ in range(2000)])
-    crew(5, work)()
-    setter.kill()
+    in_threads([crew(5, disturbed(work, event.set)), crew(5, disturbed(work, event.set)), disturbed(work, event.set)])
     gc.collect()
     event.set()
     assert event.wait(0) is True
@@ -322,7 +318,7 @@ def test_no_wake_up_is_lost_between_threads(restless: None) -> None:
             ping.clear()
             pong.set()
 
-    threads, failures = begin([answer])
+    threads, failures = begin([disturbed(answer)])
     for _ in range(1000):
         ping.set()
         assert pong.wait(PATIENCE)
@@ -345,7 +341,7 @@ def test_all_of_many_threads_and_greenlets_are_woken(restless: None) -> None:
             event.set()
             event.set()
 
-    in_threads([crew(8, work), crew(8, work), crew(8, work), set_all])
+    in_threads([crew(8, disturbed(work)), crew(8, disturbed(work)), crew(8, disturbed(work)), disturbed(set_all)])
     assert not any(event.linkcount() for event in events)
 
 
@@ -361,7 +357,7 @@ def test_waits_that_time_out_beside_a_set_leave_nothing_behind(restless: None) -
             event.set()
             event.clear()
 
-    in_threads([crew(5, work), crew(5, work), flip, flip])
+    in_threads([crew(5, disturbed(work)), crew(5, disturbed(work)), disturbed(flip), disturbed(flip)])
     assert event.linkcount() == 0
     assert event.wait(0) is False
 

@@ -12,7 +12,7 @@ import pytest
 
 from streamserve import get_hub, getcurrent, joinall, sleep, spawn, spawn_raw
 from streamserve.sync.local import local
-from tests.support.threads import crew, in_thread, in_threads
+from tests.support.threads import crew, disturbed, in_thread, in_threads
 
 
 class Value:
@@ -151,19 +151,17 @@ def test_attributes_of_a_thread_are_freed_with_it() -> None:
 
 
 def test_attributes_are_freed_when_the_local_dies() -> None:
-    data: Any = local()
+    held = [local()]
     alive = []
 
     def run() -> None:
-        data.value = Value()
-        alive.append(weakref.ref(data.value))
-        sleep(100)
+        held[0].value = Value()
+        alive.append(weakref.ref(held[0].value))
 
-    waiting = [spawn(run), spawn(run)]
-    data.value = Value()
-    alive.append(weakref.ref(data.value))
+    waiting = [spawn(lambda: (run(), sleep(100))) for _ in range(2)]
+    run()
     sleep(0)
-    del data
+    held.clear()
     gc.collect()
     assert [place() for place in alive] == [None] * 3
     for greenlet in waiting:
@@ -324,6 +322,6 @@ def test_many_threads_and_greenlets_and_finalizers_at_once(restless: None) -> No
             assert data.number == own.number == number
             assert data.args == ((1,), {})
 
-    in_threads([crew(6, work), crew(6, work), work])
+    in_threads([crew(6, disturbed(work)), crew(6, disturbed(work)), disturbed(work)])
     gc.collect()
     assert "number" not in data.__dict__

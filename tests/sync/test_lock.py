@@ -13,7 +13,7 @@ import pytest
 from streamserve import Greenlet, Timeout, get_hub, joinall, sleep, spawn, wait
 from streamserve.errors import BlockingSwitchOutError
 from streamserve.sync.lock import BoundedSemaphore, DummySemaphore, Lock, RLock, Semaphore
-from tests.support.threads import PATIENCE, begin, crew, in_thread, in_threads, until
+from tests.support.threads import PATIENCE, begin, crew, disturbed, in_thread, in_threads, until
 
 KINDS: list[Callable[[], Any]] = [Semaphore, BoundedSemaphore, Lock, RLock]
 UNOWNED: list[Callable[[], Any]] = [Semaphore, BoundedSemaphore, Lock]
@@ -349,7 +349,7 @@ def test_a_condition_stands_on_an_rlock() -> None:
             with condition:
                 condition.notify_all()
 
-    in_threads([run, run, run, run, notify])
+    in_threads([*[disturbed(run)] * 4, disturbed(notify)])
     assert log == [True] * 4
 
 
@@ -370,7 +370,7 @@ def test_one_at_a_time_among_threads_and_greenlets(kind: Callable[[], Any], rest
                 inside.pop()
             done.append(number)
 
-    in_threads([crew(6, work), crew(6, work), work, work])
+    in_threads([crew(6, disturbed(work)), crew(6, disturbed(work)), disturbed(work), disturbed(work)])
     assert len(done) == 14 * 40
     assert not lock.locked() and lock.linkcount() == 0
 
@@ -386,7 +386,7 @@ def test_no_more_than_the_number_are_inside(restless: None) -> None:
                 sleep(0)
                 inside.pop()
 
-    in_threads([crew(8, work), crew(8, work), work])
+    in_threads([crew(8, disturbed(work)), crew(8, disturbed(work)), disturbed(work)])
     assert max(most) <= 3
     assert semaphore.counter == 3 and semaphore.linkcount() == 0
 
@@ -413,7 +413,7 @@ def test_kills_and_timeouts_lose_and_double_nothing(kind: Callable[[], Any], res
             victim.kill(block=False)
         joinall(started, raise_error=True)
 
-    in_threads([thread] * 3)
+    in_threads([disturbed(thread)] * 3)
     assert not lock.locked() and lock.linkcount() == 0
     assert lock.acquire(False)
 
@@ -447,23 +447,40 @@ def test_finalizers_in_the_middle_of_everything(kind: Callable[[], Any], restles
                 sleep(0)
                 inside.pop()
 
-    in_threads([crew(4, work), crew(4, work)])
+    in_threads([crew(4, disturbed(work, dip)), crew(4, disturbed(work, dip))])
     gc.collect()
     assert not lock.locked() and lock.linkcount() == 0
 
 
+def test_nobody_is_let_in_twice_by_attempts_that_do_not_wait(restless: None) -> None:
+    for lock in (Semaphore(1), Lock()):
+        inside: list[int] = []
+
+        def work(lock: Any = lock, inside: list[int] = inside) -> None:
+            for _ in range(1000):
+                if lock.acquire(False):
+                    inside.append(1)
+                    assert len(inside) == 1
+                    inside.pop()
+                    lock.release()
+
+        in_threads([disturbed(work)] * 4)
+        assert not lock.locked()
+
+
 def test_units_that_finalizers_give_all_arrive(restless: None) -> None:
-    semaphore = Semaphore(0)
+    semaphore, taken = Semaphore(0), []
 
     def give() -> None:
         for _ in range(300):
             Garbage(semaphore.release)
             sleep(0)
+        until(lambda: (gc.collect(), len(taken) == 300)[1])
 
     def take() -> None:
         for _ in range(100):
-            assert semaphore.acquire(timeout=PATIENCE)
+            taken.append(semaphore.acquire(timeout=PATIENCE))
 
-    in_threads([give, crew(3, take), lambda: gc.collect()])
-    gc.collect()
+    in_threads([disturbed(give), crew(3, disturbed(take))])
+    assert all(taken)
     assert semaphore.counter == 0

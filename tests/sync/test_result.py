@@ -7,7 +7,7 @@ import pytest
 from streamserve import Greenlet, Timeout, get_hub, iwait, joinall, sleep, spawn
 from streamserve.errors import BlockingSwitchOutError
 from streamserve.sync.event import AsyncResult
-from tests.support.threads import PATIENCE, begin, crew, in_threads, until
+from tests.support.threads import PATIENCE, begin, crew, disturbed, in_threads, until
 
 
 def test_all_get_the_value_in_order() -> None:
@@ -196,5 +196,5 @@ def test_no_wake_up_is_lost_between_threads(restless: None) -> None:
         for number, result in enumerate(results):
             result.set(number)
 
-    in_threads([crew(5, work), crew(5, work), work, set_all])
+    in_threads([crew(5, disturbed(work)), crew(5, disturbed(work)), disturbed(work), disturbed(set_all)])
     assert not any(result.linkcount() for result in results)
