@@ -32,7 +32,7 @@ def get_ident() -> int:
         task = current.task
         current = Greenlet.borrow(current) if task is None else task
     try:
-        return current._ident  # type: ignore[no-any-return]
+        return current._ident
     except AttributeError:
         return ident_of(current)
 
@@ -40,7 +40,7 @@ def get_ident() -> int:
 def ident_of(greenlet: Any) -> int:
     """Returns the number of a greenlet, giving it one if it has none; a Greenlet need not have begun."""
     try:
-        return greenlet._ident  # type: ignore[no-any-return]
+        return greenlet._ident
     except AttributeError:
         is_first = not isinstance(greenlet, Greenlet) and greenlet.parent is None and greenlet is _getcurrent()
         greenlet._ident = ident = _native_ident() if is_first else next(_numbers)

@@ -11,6 +11,7 @@ import _thread
 import os
 import signal as _signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -27,14 +28,15 @@ from streamserve.green.thread_handle import (
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import get_hub
 from streamserve.loop.waiter import yield_turn
-from streamserve.sync.local import local as _local
+from streamserve.sync.local import local
 from streamserve.sync.lock import Lock
 from streamserve.sync.lock import RLock as _RLock
 
 __target__ = "_thread"
+get_ident.__module__ = __target__
 
 _native_count = _thread._count
-_native_interrupt_main = _thread.interrupt_main
+_native_interrupt_main: Any = _thread.interrupt_main
 
 SPINS = 64
 """Refusals in a row after which a lock lets others run: a loop around `acquire(False)` would wait for ever."""
@@ -49,6 +51,9 @@ class LockType(Lock):
     def __init__(self) -> None:
         super().__init__()
         self._refusals = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> NoReturn:
+        raise TypeError("type '_thread.lock' is not an acceptable base type")
 
     def _busy(self) -> bool:
         self._refusals += 1
@@ -80,6 +85,10 @@ class RLock(_RLock):
     __slots__ = ()
     __module__ = "_thread"
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """The arguments are ignored, as the compiled one ignores them."""
+        super().__init__()
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot pickle '_thread.RLock' object")
 
@@ -93,6 +102,14 @@ def _state(lock: Lock | _RLock) -> str:
 
 
 allocate_lock = allocate = lock = LockType
+
+
+class _local(local):
+    """`threading.local`, by greenlet."""
+
+    __module__ = "_thread"
+    __slots__ = ()
+
 
 # ---- threads
 
@@ -209,20 +226,17 @@ def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
         ValueError: there is no such signal.
     """
     handler = _signal.getsignal(signum)
-    if getcurrent().parent is None or not _in_main_thread():
+    hub = get_hub()
+    if hub.thread_ident != (threading.main_thread().ident or 0):  # set anew after a fork
         _native_interrupt_main(signum)
-    elif callable(handler):
-        get_hub().run_callback(handler, signum, None)  # what it raises goes to the main greenlet
-
-
-def _in_main_thread() -> bool:
-    return get_hub().thread_ident == _main_ident()
-
-
-def _main_ident() -> int:
-    import threading  # its main thread is set anew after a fork
-
-    return threading.main_thread().ident or 0
+    elif not callable(handler):
+        return
+    elif getcurrent().parent is None:
+        handler(signum, sys._getframe(1))
+    else:
+        hub.run_callback(handler, signum, None)  # what it raises goes to the main greenlet, where that waits
+        if getcurrent() is not hub:
+            yield_turn(hub)
 
 
 _ThreadHandle = ThreadHandle
@@ -234,4 +248,4 @@ _NAMES = """LockType RLock _ThreadHandle _count _get_main_thread_ident _local _m
 _shutdown allocate allocate_lock get_ident interrupt_main lock start_joinable_thread start_new start_new_thread"""
 
 __implements__ = [name for name in _NAMES.split() if hasattr(_thread, name)]
-__all__ = __implements__  # noqa: PLE0605 - what this CPython has of them
+__all__ = __implements__

@@ -23,10 +23,11 @@ from streamserve.loop.greenlet import Greenlet, getcurrent
 
 __target__ = "threading"
 
-_Dummy: Any = threading._DummyThread  # type: ignore[attr-defined]
-_active: dict[int, Any] = threading._active  # type: ignore[attr-defined]
-_new_name: Any = threading._newname  # type: ignore[attr-defined]
-_native_shutdown: Any = threading._shutdown  # type: ignore[attr-defined]
+_standard: Any = threading
+_Dummy: Any = _standard._DummyThread
+_active: dict[int, Any] = _standard._active
+_new_name: Any = _standard._newname
+_native_shutdown: Any = _standard._shutdown
 
 
 class _DummyThread(_Dummy):  # type: ignore[misc]
@@ -73,7 +74,7 @@ class _DummyThread(_Dummy):  # type: ignore[misc]
         elif name == "_stderr":
             made = sys.stderr
         elif name == "_invoke_excepthook":
-            made = threading._make_invoke_excepthook()  # type: ignore[attr-defined]
+            made = _standard._make_invoke_excepthook()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.__dict__[name] = made

@@ -50,14 +50,15 @@ def _found(successors: dict[int, tuple[Any, Any]], value: Any) -> Any:
 
 def _successor(native: Any) -> Any:
     """Returns ours in the same state, or None if the native one is held: whoever holds it will release that."""
-    if type(native) is _NativeLock:
+    kind = type(native)
+    if kind is _NativeLock:
         return None if native.locked() else green_thread.LockType()
-    if type(native) is _NativeRLock:
+    if kind is _NativeRLock:
         if native._is_owned() or not native.acquire(blocking=False):
             return None
         native.release()
         return green_thread.RLock()
-    if type(native) is _NativeLocal:
+    if kind is _NativeLocal:
         local: Any = green_thread._local()
         local.__dict__.update(native.__dict__)  # the main thread's
         return local
@@ -101,5 +102,7 @@ def report_subclasses(native: type, name: str, known: tuple[str, ...] = ()) -> N
 
 
 def _descendants(cls: type) -> list[type]:
-    direct = [child for child in cls.__subclasses__() if not is_ours(child.__module__)]
-    return direct + [other for child in direct for other in _descendants(child)]
+    direct: list[type] = [child for child in cls.__subclasses__() if not is_ours(child.__module__)]
+    for child in tuple(direct):
+        direct += _descendants(child)
+    return direct

@@ -22,7 +22,7 @@ def patch_psycopg2() -> None:
 
 def _set_wait_callback(package: ModuleType) -> None:
     extensions: Any = importlib.import_module(f"{package.__name__}.extensions")
-    error: Any = package.OperationalError  # type: ignore[attr-defined]
+    error: Any = package.OperationalError
 
     def wait(connection: Any) -> None:
         while True:
