@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 
 from streamserve.green import dns
+from streamserve.green.watched_set import descriptor_closed
 from streamserve.loop.hub import get_hub
 from streamserve.loop.waiter import yield_turn
 from streamserve.loop.waiting import sleep
@@ -384,6 +385,7 @@ class CooperativeSocket:
     def _real_close(self, *native: Any) -> None:
         self._watcher.close(True)
         super()._real_close(*native)  # type: ignore[misc]
+        descriptor_closed(self._watcher.fd)  # who selects on it sees for himself
 
     def detach(self) -> int:
         self._watcher.close(False)

@@ -14,6 +14,7 @@ import pytest
 
 from streamserve import Timeout, sleep, spawn
 from streamserve.green import select as green_select
+from streamserve.green import socket as green_socket
 from streamserve.green import watched_set
 from streamserve.green.watched_set import descriptor_closed
 from streamserve.loop.hub import get_hub
@@ -219,6 +220,26 @@ def test_a_closed_descriptor_ends_the_wait(wait: Wait, pipe: tuple[int, int]) ->
     descriptor_closed(pipe[0])
     bad = OSError, f"[Errno {errno.EBADF}] {os.strerror(errno.EBADF)}"
     assert waiting.get() == (bad if wait is by_select else [pipe[0]])
+
+
+def test_a_socket_closed_by_another_greenlet_ends_the_select() -> None:
+    left, right = green_socket.socketpair()
+    with left, right:
+        waiting = spawn(error_of, by_select, [left], None)
+        sleep(0)
+        left.close()
+        assert waiting.get() == error_of(select.select, [left], [], [])
+
+
+def test_a_socket_that_another_greenlet_reads_can_be_selected_on() -> None:
+    left, right = green_socket.socketpair()
+    with left, right:
+        reading, waiting = spawn(left.recv, 1), spawn(by_select, [left], None)
+        sleep(0)
+        right.send(b"xy")
+        assert waiting.get() == [left]
+        assert reading.get() == b"x"
+        assert by_select([left]) == [left]
 
 
 @pytest.mark.parametrize("wait", [by_select, by_poll])
