@@ -17,17 +17,36 @@ from streamserve.server import StreamServer
 CONNECT_TIMEOUT = 10.0  # seconds
 
 
+class Direction:
+    """What flows one way, over all clients."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def copy(self, source: socket, destination: socket) -> None:
+        """Copies until the source has said all, or one of them is gone."""
+        try:
+            while data := source.recv(65536):
+                destination.sendall(data)  # waits while the other end is slow: nothing piles up here
+                self.bytes += len(data)
+            destination.shutdown(SHUT_WR)  # only this direction is over
+        except OSError:  # one of them is gone, so the other direction is of no use either
+            for end in (source, destination):
+                with suppress(OSError):
+                    end.shutdown(SHUT_RDWR)
+
+
 class Forwarder:
     """Where to, and what has gone through."""
 
     def __init__(self, target: TcpAddress) -> None:
         self.target = target
         self.clients = 0
-        self.sent = 0  # bytes to the target
-        self.received = 0  # bytes from it
+        self.there = Direction()
+        self.back = Direction()
 
     def forward(self, client: socket, address: tuple[str, int]) -> None:
-        """Serves one client until both directions have ended."""
+        """Serves one client until both directions are over."""
         self.clients += 1
         try:
             target = create_connection((self.target.host, self.target.port), CONNECT_TIMEOUT)
@@ -36,31 +55,10 @@ class Forwarder:
             return  # the server closes the client's socket
         target.settimeout(None)
         with target:
-            joinall([spawn(self.upstream, client, target), spawn(self.downstream, target, client)])
-
-    def upstream(self, client: socket, target: socket) -> None:
-        for size in copy(client, target):
-            self.sent += size
-
-    def downstream(self, target: socket, client: socket) -> None:
-        for size in copy(target, client):
-            self.received += size
+            joinall([spawn(self.there.copy, client, target), spawn(self.back.copy, target, client)])
 
     def __str__(self) -> str:
-        return f"{self.clients} clients, {self.sent} bytes to {self.target}, {self.received} bytes back"
-
-
-def copy(source: socket, destination: socket):
-    """Yields the size of each piece that it has copied."""
-    try:
-        while data := source.recv(65536):
-            destination.sendall(data)  # waits while the other end is slow: nothing piles up here
-            yield len(data)
-        destination.shutdown(SHUT_WR)  # the source has said all, but it may still listen
-    except OSError:  # one of them is gone, so the other direction is of no use either
-        for end in (source, destination):
-            with suppress(OSError):
-                end.shutdown(SHUT_RDWR)
+        return f"{self.clients} clients, {self.there.bytes} bytes to {self.target}, {self.back.bytes} bytes back"
 
 
 def main(listen: str, target: str) -> None:

@@ -57,14 +57,18 @@ class Spawning:
 
     def room(self, most: int) -> int:
         """How many more handlers may start now, `most` at most."""
+        if self.pool is None:
+            return most
         if self.full():
             return 0
-        if getattr(self.pool, "size", None) is None:
-            return most
-        return max(0, min(most, int(self.pool.free_count())))
+        if not hasattr(self.pool, "free_count"):
+            return 1
+        return most if self.pool.size is None else min(most, int(self.pool.free_count()))
 
     def wait_for_room(self) -> None:
         """Waits until the pool has, or may have, a place."""
+        if not self.full():
+            return
         wait = getattr(self.pool, "wait_available", None)
         if wait is not None:
             wait()

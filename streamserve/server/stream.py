@@ -108,7 +108,8 @@ class StreamServer(BaseServer):
 
     def set_spawn(self, spawn: Any) -> None:
         super().set_spawn(spawn)
-        if self._number >= 0 and self._usher is None:
+        if self._number >= 0:
+            self._dismiss_usher()
             self._allow()
 
     def _open(self, where: AddressLike) -> AnySocket:
@@ -145,9 +146,7 @@ class StreamServer(BaseServer):
     def close(self) -> None:
         super().close()
         self._number = -1
-        if self._usher is not None:
-            self._usher.kill(block=False)
-            self._usher = None
+        self._dismiss_usher()
         while self._waiting:
             self._waiting.popleft()[0].close()
 
@@ -163,6 +162,11 @@ class StreamServer(BaseServer):
         lib.ss_listener_allow(self._core, self._number, self._allowed)
         if not self._allowed and self._usher is None:
             self._usher = Greenlet.spawn(self._wait_for_room)
+
+    def _dismiss_usher(self) -> None:
+        if self._usher is not None:
+            self._usher.kill(block=False)
+            self._usher = None
 
     def _wait_for_room(self) -> None:
         while self._waiting or not self._allowed:
@@ -186,6 +190,7 @@ class StreamServer(BaseServer):
         address = self._peers.address(value)
         if self._waiting or self.full():  # the pool is shared, and somebody else took the place
             self._waiting.append((connection, address))
+            self._allowed = 0
         elif self._spawning.known:
             self._start_handler(connection, address, self._handlers.term)
         else:
@@ -201,6 +206,9 @@ class StreamServer(BaseServer):
                 self._serve(connection, address, term)
             else:
                 start(self._serve, connection, address, term)
+        except Exception as error:
+            connection.close()
+            get_hub().handle_error(self, type(error), error, error.__traceback__)
         except BaseException:
             connection.close()
             raise
