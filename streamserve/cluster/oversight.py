@@ -32,13 +32,13 @@ def print_greenlets_on_signal() -> Callable[[], None]:
     """Has SIGUSR1 write all greenlets with their stacks to standard error, whatever log_level is.
 
     The handler runs in the main thread at its next bytecode, on top of what runs there: a busy greenlet is shown where
-    it is busy. Only a call of C that does not return delays it.
+    it is busy. The signal interrupts what waits in the kernel, which Python then begins again (PEP 475); only a call of
+    C that computes, or that begins again by itself, delays it.
 
     Returns:
         What puts the former handler back.
     """
     before = signal.signal(signal.SIGUSR1, _print_greenlets)
-    signal.siginterrupt(signal.SIGUSR1, False)
 
     def restore() -> None:
         if before is not None and signal.getsignal(signal.SIGUSR1) is _print_greenlets:

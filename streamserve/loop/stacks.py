@@ -68,15 +68,19 @@ def frames_of(frame: FrameType | None) -> list[FrameType]:
     return frames
 
 
-def lines_of(frames: list[FrameType]) -> list[Line]:
-    """File and line of each frame, outermost first, without those by which this package starts and parks greenlets."""
-    lines = [(frame.f_code, frame.f_lineno) for frame in reversed(frames)]
-    first, last = 0, len(lines)
-    while first < last and lines[first][0].co_filename.startswith(_LOOP):
-        first += 1
-    while last > first and lines[last - 1][0].co_filename == _waiter.__file__:
+def _relevant(frames: list[FrameType]) -> list[FrameType]:
+    """The frames without those by which this package starts and parks greenlets, which tell nothing."""
+    first, last = 0, len(frames)
+    while last and frames[last - 1].f_code.co_filename.startswith(_LOOP):
         last -= 1
-    return lines[first:last] or lines
+    while first < last and frames[first].f_code.co_filename == _waiter.__file__:
+        first += 1
+    return frames[first:last] or frames
+
+
+def lines_of(frames: list[FrameType]) -> list[Line]:
+    """File and line of each frame that tells something, outermost first."""
+    return [(frame.f_code, frame.f_lineno) for frame in reversed(_relevant(frames))]
 
 
 def place_of(lines: list[Line]) -> Line:
@@ -201,7 +205,7 @@ class _Census:
             self.unstarted += not greenlet
             return
         frames = frames_of(frame)
-        key = tuple([number for frame in frames for number in (id(frame.f_code), frame.f_lasti)])
+        key = tuple([number for frame in _relevant(frames) for number in (id(frame.f_code), frame.f_lasti)])
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = _Group(frames)
