@@ -10,7 +10,8 @@ Two places carry that, and each is a straight line in which CPython never interr
   - giving: "if there is no waiter", then at once "self.counter += 1".
 So no unit becomes free while somebody is in the list, but for one who came after the
 giver looked: every waiter looks again once it is in the list (`_serve`). Put a call
-between the two halves of such a line, and units get lost or doubled.
+or a loop's end between the two halves of such a line, and units get lost or doubled;
+tests/sync/test_atomicity.py reads the bytecode.
 
 What a waiter does that is killed or whose time is up: take itself out of the list. If
 it is not there any more, it was given a unit: it keeps it, or, killed, passes it on.
@@ -74,7 +75,9 @@ class Turns(Linkable):
 
     def _serve(self) -> None:
         """Hands out what became free while somebody was about to wait."""
-        while self.counter > 0 and self._waiters:
+        while True:  # not "while <test>": the jump back after such a test can be interrupted
+            if self.counter <= 0 or not self._waiters:
+                return
             self.counter -= 1
             self._hand_over()
 

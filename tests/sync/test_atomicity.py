@@ -17,7 +17,7 @@ STRAIGHT = [
     (Semaphore.acquire, *TAKING),
     (Lock.acquire, *TAKING),
     (RLock.acquire, "if self.counter > 0:", "self.counter -= 1"),
-    (Turns._serve, "while self.counter > 0 and self._waiters:", "self.counter -= 1"),
+    (Turns._serve, "if self.counter <= 0 or not self._waiters:", "self.counter -= 1"),
     (Turns._hand_over, "if not waiters:", "self.counter += 1"),
     (Semaphore.release, *GIVING),
     (BoundedSemaphore.release, "if self.counter >= self._initial_value:", GIVING[1]),
@@ -26,7 +26,17 @@ STRAIGHT = [
     (Event.set, "state = self._state", "self._state = state"),
     (Event.clear, "state = self._state", "self._state = state + 1"),
 ]
-INTERRUPTIBLE = ("CALL", "PRECALL", "JUMP_BACKWARD", "RESUME", "SEND", "YIELD", "BINARY_SUBSCR", "FOR_ITER")
+INTERRUPTIBLE = (
+    "CALL",
+    "PRECALL",
+    "JUMP_BACKWARD",
+    "POP_JUMP_BACKWARD",
+    "RESUME",
+    "SEND",
+    "YIELD",
+    "BINARY_SUBSCR",
+    "FOR_ITER",
+)
 
 
 @pytest.mark.parametrize(
