@@ -143,6 +143,7 @@ class Hub(RawGreenlet, FailureReports):
         self._event_words = _view(lib.ss_loop_events(core), lib.SS_EVENTS * _EVENT_WORDS)
         self.budget = BUDGET
         self.timers: dict[int, Any] = {}
+        self._fired: deque[Any] = deque()
         self.connection_waiters: dict[int, Waiter] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
         self.fd_waits = 0
@@ -161,10 +162,14 @@ class Hub(RawGreenlet, FailureReports):
         while not self.destroyed:
             try:
                 self._run_ready()
-                if not self.destroyed:  # by what ran just now
-                    self._poll()
+                if self.destroyed:  # by what ran just now
+                    break
             except BaseException as error:  # a failure here is nobody's: report it, go on
                 self._failed(error, self)
+            try:
+                self._poll()
+            except BaseException as error:
+                self._poll_failed(error)
         main: Any = self.parent
         main.waiter = None
         main.throw(HubDestroyed(self))
@@ -211,6 +216,8 @@ class Hub(RawGreenlet, FailureReports):
                 events = zip(stream, stream, stream, strict=True)
                 while not self._take_events(events):
                     pass
+                while not self._fire_timers():
+                    pass
         elif found == 0:
             self.woken()
         elif found == _IDLE:
@@ -228,11 +235,11 @@ class Hub(RawGreenlet, FailureReports):
 
     def _take_events(self, events: Iterator[tuple[int, int, int]]) -> bool:
         """False if one of them failed: the others are still to be taken, the core tells of each only once."""
-        timers = self.timers
+        timers, fired = self.timers, self._fired
         try:
             for kind, handle, value in events:
                 if kind == _TIMER:
-                    timers.pop(handle).fire()
+                    fired.append(timers.pop(handle, None))
                 elif kind in _CONNECTION_EVENTS:
                     waiter = self.connection_waiters.pop(handle, None)
                     if waiter is not None:
@@ -246,6 +253,19 @@ class Hub(RawGreenlet, FailureReports):
                     self.listener_handlers[handle](kind, value)
                 else:
                     self.core_handlers[kind](handle, value)
+        except BaseException as error:
+            self._failed(error, self)
+            return False
+        return True
+
+    def _fire_timers(self) -> bool:
+        """False if one of them failed. All were taken before: what fires may start a timer, which gets a free slot."""
+        fired = self._fired
+        try:
+            while fired:
+                target = fired.popleft()
+                if target is not None:  # stopped by an earlier event of the same poll
+                    target.fire()
         except BaseException as error:
             self._failed(error, self)
             return False
@@ -360,6 +380,17 @@ class Hub(RawGreenlet, FailureReports):
 
     def _failed(self, error: BaseException, context: Any) -> None:
         self.handle_error(context, type(error), error, error.__traceback__)
+
+    def _poll_failed(self, error: BaseException) -> None:
+        """An error of the poll; or one that the function of a signal raised there, which is the main greenlet's."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        name = str(trace.tb_frame.f_globals.get("__name__")) if trace is not None else ""
+        if name.startswith("streamserve."):
+            self._failed(error, self)
+        else:
+            self.handle_system_error(type(error), error)
 
     # ---- waiting for the end
 

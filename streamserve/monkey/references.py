@@ -15,6 +15,9 @@ from typing import Any
 
 __all__ = ["Replacements", "is_ours", "replace_references"]
 
+_KEPT = ("_socket", "_queue")
+"""Compiled modules whose functions ours call in the end: they are not patched, nor what is named there."""
+
 _PACKAGE = __name__.partition(".")[0]
 
 Replacements = dict[int, tuple[Any, Any]]
@@ -29,7 +32,8 @@ def is_ours(module_name: object) -> bool:
 def replace_references(replacements: Replacements) -> None:
     """Puts the replacements wherever a module or a class of one has an original under a name."""
     for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and not is_ours(name) and not is_ours(module.__name__):
+        kept = not isinstance(module, ModuleType) or name in _KEPT or is_ours(name) or is_ours(module.__name__)
+        if not kept:
             _replace_in(module, replacements)
 
 
