@@ -95,6 +95,7 @@ class Hub(RawGreenlet, FailureReports):
 
     __slots__ = (  # an attribute in a dict costs four times as much on a subclass of greenlet
         "_event_words",
+        "_fired",
         "_idle_waiters",
         "_other_threads",
         "_parents",

@@ -111,6 +111,27 @@ class TestTimers:
         hub.stop_timer(slot, first)
         second.park()
 
+    def test_those_due_at_once_all_fire_though_the_first_starts_another(self) -> None:
+        # The core gives the new timer the slot of one that has fired, but that nobody was told of yet.
+        hub, log = get_hub(), []
+
+        class Target:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def fire(self) -> None:
+                log.append(self.name)
+                if self.name == "first":
+                    hub.start_timer(60, later)
+
+        later = Target("later")
+        for name in ("first", "second", "third"):
+            hub.start_timer(0, Target(name))
+        sleep(0.001)
+        assert log == ["first", "second", "third"]
+        slot = next(slot for slot, target in hub.timers.items() if target is later)
+        hub.stop_timer(slot, later)
+
 
 class TestTheEnd:
     def test_waiting_for_what_cannot_come_is_loop_exit_in_main(self) -> None:
