@@ -38,6 +38,11 @@ _WRITABLE = _select.POLLOUT | _select.POLLWRNORM | _select.POLLWRBAND | _select.
 _EXCEPTIONAL = _select.POLLPRI
 
 
+def __getattr__(name: str) -> Any:
+    """All else is the standard module's: its constants, and `error`."""
+    return getattr(_select, name)
+
+
 def _take_turn() -> None:
     """Counts a call that may not wait at all: who only makes such calls must not starve the others."""
     hub = hub_of_thread()  # made here, it could take the number of a closed descriptor that is to be looked at

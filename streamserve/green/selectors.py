@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import selectors as _selectors
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
 
 from streamserve.green.select import epoll, poll, select
 
-__all__ = ["DefaultSelector", "EpollSelector", "PollSelector", "SelectSelector"]
 __target__ = "selectors"
 __implements__ = ["DefaultSelector", "EpollSelector", "PollSelector", "SelectSelector"]
+__all__ = ["EVENT_READ", "EVENT_WRITE", "BaseSelector", "SelectorKey"]
+__all__ += ["DefaultSelector", "EpollSelector", "PollSelector", "SelectSelector"]
 
 
 class SelectSelector(_selectors.SelectSelector):

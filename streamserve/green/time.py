@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as _time
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from streamserve.loop.waiting import sleep as _sleep
 
@@ -13,6 +13,11 @@ __implements__ = ["sleep"]
 
 _real_sleep = _time.sleep
 _LONGEST = 9.3e9  # seconds; beyond, the real one refuses: nanoseconds do not fit into 63 bits
+
+
+def __getattr__(name: str) -> Any:
+    """All else is the standard module's."""
+    return getattr(_time, name)
 
 
 def sleep(seconds: float | SupportsIndex, /) -> None:

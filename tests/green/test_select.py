@@ -347,6 +347,15 @@ def test_a_closed_one_among_large_ones_is_refused(pair: Pair) -> None:
     assert error_of(green_select.select, [2_000_000], [], [], 0)[0] is OSError
 
 
+def test_all_else_is_the_standard_modules() -> None:
+    from streamserve.green.select import POLLIN
+
+    assert POLLIN == select.POLLIN
+    assert green_select.error is OSError
+    with pytest.raises(AttributeError):
+        _ = green_select.kqueue
+
+
 # ---- poll
 
 

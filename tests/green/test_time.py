@@ -56,3 +56,7 @@ def test_an_object_that_is_an_index_is_a_number_of_seconds() -> None:
 def test_a_timeout_ends_it() -> None:
     with pytest.raises(Timeout), Timeout(0.01):
         green_time.sleep(3600)
+
+
+def test_all_else_is_the_standard_modules() -> None:
+    assert green_time.monotonic is time.monotonic
