@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.threadpool import ThreadPool
 from streamserve.loop.waiting import sleep, spawn_raw
 
 RECHECK = 0.02
@@ -42,6 +43,10 @@ class Spawning:
             from streamserve.sync.pool import Pool  # only where it is asked for
 
             self.pool = Pool(spawn)
+        elif isinstance(spawn, ThreadPool):
+            raise TypeError(
+                f"spawn={spawn!r} runs handlers in other threads, which cannot wait in this loop: give a Pool"
+            )
         elif hasattr(spawn, "spawn"):
             self.pool = spawn
         elif spawn is not None and not callable(spawn):

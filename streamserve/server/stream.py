@@ -147,13 +147,13 @@ class StreamServer(BaseServer):
         super().close()
         self._number = -1
         self._dismiss_usher()
-        while self._waiting:
-            self._waiting.popleft()[0].close()
+        self._dismiss_waiting()
 
     def _leave_to_parent(self) -> None:
         if self._core is not None and not self.started:
             self._number = -1
             self._usher = None
+            self._dismiss_waiting()
         super()._leave_to_parent()
 
     def _allow(self) -> None:
@@ -167,6 +167,10 @@ class StreamServer(BaseServer):
         if self._usher is not None:
             self._usher.kill(block=False)
             self._usher = None
+
+    def _dismiss_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft()[0].close()
 
     def _wait_for_room(self) -> None:
         while self._waiting or not self._allowed:

@@ -4,11 +4,11 @@ import contextlib
 from typing import Any
 
 import pytest
-from streamserve.sync.pool import Pool
 
 from streamserve import get_hub, sleep, spawn
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
+from streamserve.sync.pool import Pool
 from streamserve.sync.queue import Queue
 from tests.server.conftest import PATIENCE, Connect, accepted
 
@@ -145,3 +145,8 @@ def test_anything_with_spawn_and_full_is_a_pool(guests: Guests, connect: Connect
 def test_refuses_what_spawns_nothing(wrong: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match=f"spawn={wrong!r}"):
         StreamServer("127.0.0.1:0", print, spawn=wrong)
+
+
+def test_refuses_a_pool_of_threads() -> None:
+    with pytest.raises(TypeError, match="runs handlers in other threads"):
+        StreamServer("127.0.0.1:0", print, spawn=get_hub().threadpool)
