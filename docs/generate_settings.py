@@ -39,7 +39,8 @@ def render() -> str:
 
 
 def _row(entry: Entry) -> str:
-    flag = "the argument" if entry.name == "app" else f"`{entry.flag} {entry.kind.metavar}`".replace("|", "\\|")
+    written = f"{entry.flag} {entry.kind.metavar}".rstrip().replace("|", "\\|")
+    flag = "the argument" if entry.name == "app" else f"`{written}`"
     unit = f" ({entry.kind.unit})" if entry.kind.unit else ""
     return f"| `{entry.name}` | {flag} | `{toml_value(entry.default)}`{unit} | {entry.help} |"
 

@@ -26,11 +26,18 @@ EPILOG = """Every setting is also an environment variable (--head-timeout: STREA
 streamserve.toml or of [tool.streamserve] in pyproject.toml (head_timeout = "5s"). A flag comes before a variable, a
 variable before a file. Sizes take k, m or g; times take ms, s, m or h."""
 
-ABOUT = """Serve a WSGI application.
+ABOUT = """Serve a WSGI application, or run a program.
 
 APPLICATION is module:attribute, or module:factory() for a function that makes it; without an
 attribute it is application, or else app. SIGINT and SIGTERM stop the server once the running
-requests have finished; a second one stops it at once."""
+requests have finished; a second one stops it at once.
+
+`streamserve run script.py` and `streamserve run -m module` run a program as python does, patched."""
+
+ABOUT_RUN = """Run a Python program whose waiting lets others run.
+
+The standard library is patched before anything of the program is imported. PROGRAM is a script, or with -m a module;
+what follows it is the program's own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -39,8 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: The command line without the program's name; sys.argv's by default.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(_command().main(arguments, prog_name="streamserve", standalone_mode=False))
+        if given[:1] == ["run"]:
+            sys.exit(_run_command().main(_closed(given[1:]), prog_name="streamserve run", standalone_mode=False))
+        sys.exit(_command().main(given, prog_name="streamserve", standalone_mode=False))
     except click.UsageError as problem:
         _fail(_usage_line(problem))
     except click.ClickException as problem:
@@ -66,6 +76,36 @@ def _usage_line(problem: click.UsageError) -> str:
     return f"{problem.format_message().rstrip('.')}; streamserve --help shows the usage"
 
 
+def _closed(arguments: list[str]) -> list[str]:
+    """Marks where the program's own arguments begin: after `-m module`, or at the script."""
+    if arguments[:1] == ["-m"] and len(arguments) > 1:
+        return [*arguments[:2], "--", *arguments[2:]]
+    return arguments
+
+
+def _run_command() -> click.Command:
+    return click.Command(
+        "run",
+        callback=_run_program,
+        help=ABOUT_RUN,
+        context_settings={"help_option_names": ["-h", "--help"], "allow_interspersed_args": False},
+        params=[
+            click.Option(["-m", "module"], metavar="MODULE", help="Run a module, as python -m does."),
+            click.Argument(["program"], nargs=-1, metavar="PROGRAM [ARGUMENTS]...", type=click.UNPROCESSED),
+        ],
+    )
+
+
+def _run_program(module: str | None, program: tuple[str, ...]) -> int:
+    if module is None and not program:
+        raise click.UsageError("no program is given; run `streamserve run script.py` or `streamserve run -m module`")
+    from streamserve.monkey.script import run_module, run_script  # with the loop, which --help does without
+
+    if module is not None:
+        return run_module(module, program)
+    return run_script(program[0], program[1:])
+
+
 class GroupedCommand(click.Command):
     """A command whose help lists the settings under the headings of their table."""
 
@@ -86,11 +126,14 @@ class SettingOption(click.Option):
 
     def __init__(self, entry: Entry) -> None:
         default = toml_value(entry.default).strip('[]"')
-        notes = [entry.kind.unit, f"default {default}" if default else ""]
+        is_switch = not entry.kind.metavar
+        notes = [entry.kind.unit, f"default {default}" if default and not is_switch else ""]
+        flag: dict[str, Any] = {"is_flag": True, "flag_value": "off", "type": str, "default": None}
         super().__init__(
             [entry.flag, entry.name],
-            metavar=entry.kind.metavar,
+            metavar=entry.kind.metavar or None,
             multiple=entry.kind.several,
+            **(flag if is_switch else {}),
             help=f"{entry.help} [{', '.join(filter(None, notes))}]".removesuffix(" []"),
         )
         self.group = entry.group
@@ -124,7 +167,7 @@ def _run(config: str | None, check_config: bool, print_config: bool, **flags: An
     if print_config:
         click.echo(to_toml(settings))
     if check_config:
-        load_app(settings.app, settings.chdir)
+        load_app(settings.app, settings.chdir, patch=settings.patch)
         click.echo("configuration is valid", err=print_config)
     if print_config or check_config:
         return 0

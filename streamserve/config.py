@@ -52,7 +52,7 @@ def to_toml(settings: Settings) -> str:
 def toml_value(value: object) -> str:
     """One value as TOML writes it."""
     if isinstance(value, int):
-        return str(value)
+        return str(value).lower()  # a bool too
     if isinstance(value, float):
         return f"{value:.15g}"
     if isinstance(value, tuple):

@@ -12,7 +12,7 @@ from typing import Any
 from streamserve.address import Address, TcpAddress, parse_address
 from streamserve.errors import ConfigurationError
 
-__all__ = ["Kind", "addresses", "choice", "count", "size", "text", "time"]
+__all__ = ["Kind", "addresses", "choice", "count", "size", "switch", "text", "time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Kind:
 
     Attributes:
         read: Makes the value of text or of a TOML value; raises ConfigurationError with what is wrong and what to give.
-        metavar: What stands for the value in help and documentation.
+        metavar: What stands for the value in help and documentation; "" for a switch, whose flag takes no value.
         unit: Appended to the help, "" where the help says it all.
         several: Whether the flag may be repeated and the key takes a list.
         empty: Whether the empty text is a value; if not, an empty environment variable counts as not set.
@@ -54,6 +54,21 @@ def choice(*choices: str) -> Kind:
         return value.lower()
 
     return Kind(read, "|".join(choices))
+
+
+SWITCH_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def switch() -> Kind:
+    """Something that is on by default; its flag is --no-... and turns it off."""
+
+    def read(value: object) -> bool:
+        known = SWITCH_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
+        if not isinstance(known, bool):
+            raise ConfigurationError("is neither on nor off; give true or false")
+        return known
+
+    return Kind(read, "")
 
 
 def count(least: int, most: int) -> Kind:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamserve.address import Address, TcpAddress
 from streamserve.errors import ConfigurationError
-from streamserve.setting_kinds import Kind, addresses, choice, count, size, text, time
+from streamserve.setting_kinds import Kind, addresses, choice, count, size, switch, text, time
 
 __all__ = ["Entry", "Settings", "entries"]
 
@@ -51,6 +51,8 @@ class Settings:
         "The WSGI application, as module:application or module:factory().")
     chdir: str = setting("", text("give a directory", metavar="DIRECTORY"), "Application",
         "Change to this directory first; the application is imported from it. Empty: stay.")
+    patch: bool = setting(True, switch(), "Application",
+        "Patch the standard library before the application is imported: waiting lets others run. --no-patch: do not.")
 
     bind: tuple[Address, ...] = setting((TcpAddress("127.0.0.1", 8000),), addresses(), "Listening",
         "Where to listen: host:port, [IPv6]:port, :port (every interface), unix:/path or fd://N. Port 0: a free one.")
@@ -142,7 +144,7 @@ class Entry:
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return ("--" if self.kind.metavar else "--no-") + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:

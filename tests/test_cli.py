@@ -60,7 +60,7 @@ class TestInformation:
         text = " ".join(result.stdout.split())
         for entry in entries():
             if entry.name != "app":  # which is the argument
-                assert f"{entry.flag} {entry.kind.metavar} {entry.help}" in text
+                assert " ".join(f"{entry.flag} {entry.kind.metavar} {entry.help}".split()) in text
         assert "[bytes, default 65536]" in text
 
     def test_help_stands_in_one_column(self, project: Path) -> None:

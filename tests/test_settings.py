@@ -19,6 +19,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 OTHER_VALUES = {
     "app": "site:application",
     "chdir": "/srv",
+    "patch": "off",
     "bind": "127.0.0.1:9000",
     "backlog": "100",
     "max_connections": "50",
@@ -109,6 +110,8 @@ class TestValues:
     @pytest.mark.parametrize(
         ("values", "parts"),
         [
+            ({"patch": "maybe"}, ["patch='maybe'", "neither on nor off", "give true or false"]),
+            ({"patch": 1}, ["patch=1", "neither on nor off"]),
             ({"backlog": 0}, ["backlog=0", "below the least, 1", "from 1 to 65535"]),
             ({"backlog": "70000"}, ["backlog='70000'", "above the most, 65535"]),
             ({"backlog": "many"}, ["backlog='many'", "not a whole number"]),

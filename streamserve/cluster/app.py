@@ -19,7 +19,7 @@ __all__ = ["load_app"]
 DEFAULT_ATTRIBUTES = ("application", "app")
 
 
-def load_app(spec: str, chdir: str = "") -> WSGIApplication:
+def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplication:
     """Imports a WSGI application.
 
     The working directory, after the change to `chdir`, becomes the first entry of sys.path.
@@ -29,6 +29,7 @@ def load_app(spec: str, chdir: str = "") -> WSGIApplication:
             literal arguments (`create_app("test", debug=True)`). Without an attribute `application` is taken, or
             else `app`.
         chdir: A directory to change to first; empty to stay.
+        patch: Whether to make the standard library cooperative, before anything of the application is imported.
 
     Raises:
         ConfigurationError: There is no such application, or importing or making it failed; then `details` has the
@@ -37,6 +38,10 @@ def load_app(spec: str, chdir: str = "") -> WSGIApplication:
     module_name, colon, expression = spec.strip().partition(":")
     if not module_name:
         raise ConfigurationError("no application is given; run `streamserve module:application`, or set app in a file")
+    if patch:
+        from streamserve.monkey import patch_all  # with the loop, which --help and --print-config do without
+
+        patch_all()
     _enter(chdir)
     module = _import(module_name)
     target = _parse(spec, expression) if colon else _default(module)

@@ -49,7 +49,7 @@ class Worker:
         with ExitStack() as cleanup:
             cleanup.callback(print_greenlets_on_signal())  # before the application, whose own handler counts more
             set_default_backend(self.settings.loop_backend)  # before the application can make a hub
-            application = load_app(self.settings.app, self.settings.chdir)
+            application = load_app(self.settings.app, self.settings.chdir, patch=self.settings.patch)
             configure_logging(self.settings.log_level)
             listeners = open_listeners(self.settings.bind, self.settings.backlog)
             for listener in listeners:
