@@ -18,6 +18,7 @@ from streamserve.green import socket as green_socket
 from streamserve.green import watched_set
 from streamserve.green.watched_set import descriptor_closed
 from streamserve.loop.hub import get_hub
+from tests.loop.test_fork import in_child
 
 Pair = tuple[socket.socket, socket.socket]
 LONG = 3600.0
@@ -257,6 +258,22 @@ def test_a_number_that_means_another_file_meanwhile_stays_watched(wait: Wait, pa
     os.close(fd)
     other.close()
     peer.close()
+
+
+@WAYS
+def test_a_forked_child_waits_by_sets_of_its_own(wait: Wait, pair: Pair) -> None:
+    def child() -> str:
+        waiting = spawn(wait, [left])
+        sleep(0)
+        right.send(b"x")
+        return str(waiting.get() == [left])
+
+    left, right = pair
+    assert wait([left], 0.001) == []  # which leaves a set for the next wait
+    parked = spawn(wait, [left])
+    sleep(0)
+    assert in_child(child) == "True"
+    assert parked.get() == wait([left], 0.001) == [left]  # sent in the child, readable in both
 
 
 # ---- select
