@@ -10,13 +10,13 @@ are addresses; the counter does not come near them.
 from __future__ import annotations
 
 import itertools
-from _thread import get_ident as _native_ident
 from collections.abc import Callable
 from typing import Any
 
 from greenlet import getcurrent as _getcurrent
 
 from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.native_threads import get_ident as _native_ident
 from streamserve.loop.waiter import Runner
 from streamserve.sync.local import local
 

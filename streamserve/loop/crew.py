@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from _queue import Empty as NothingToDo
 from _queue import SimpleQueue as NativeQueue
-from _thread import get_ident, start_new_thread
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from contextvars import Context
 from typing import Any
 
 from streamserve.loop.hub import Hub, get_hub
-from streamserve.loop.native_threads import thread_serves, thread_works
+from streamserve.loop.native_threads import get_ident, start_new_thread, thread_serves, thread_works
 from streamserve.loop.result import AsyncResult
 from streamserve.loop.slots import Slots
 from streamserve.loop.waiter import Waiter

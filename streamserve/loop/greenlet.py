@@ -8,7 +8,6 @@ exception. Who waits for its end is in links.py.
 from __future__ import annotations
 
 import itertools
-from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -18,6 +17,7 @@ from greenlet import GreenletExit
 
 from streamserve.loop.hub import Hub, get_hub
 from streamserve.loop.links import Linked
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.runner import run_item
 from streamserve.loop.waiter import Runner, Waiter
 

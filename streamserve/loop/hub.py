@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import threading
-from _thread import get_ident as _get_ident
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from streamserve.core import ffi, lib
 from streamserve.errors import HubDestroyed, LoopExit
 from streamserve.loop.failures import FailureReports
 from streamserve.loop.native_threads import forget_threads, others_may_wake
+from streamserve.loop.native_threads import get_ident as _get_ident
 from streamserve.loop.runner import run_item
 from streamserve.loop.waiter import Runner, Waiter
 

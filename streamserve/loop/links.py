@@ -7,11 +7,11 @@ this package that is told on the spot.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
 from streamserve.loop.hub import Callback, get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 
 DIRECT_LINKS: set[type] = {Waiter}

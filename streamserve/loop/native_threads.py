@@ -4,11 +4,25 @@ A hub on which nothing can happen any more is not at its end while another
 native thread runs that may still wake it: set its event, release its lock. So
 it asks here whether there is one, leaving out those that only serve: idle
 workers of a pool, the watchdog.
+
+Patching replaces the names of `_thread`. This module is imported before anything
+can be patched, so it is the one place from which others take the real ones.
 """
 
 from __future__ import annotations
 
-from _thread import _count
+from _thread import TIMEOUT_MAX, _count, allocate_lock, get_ident, start_new_thread
+
+__all__ = [
+    "TIMEOUT_MAX",
+    "allocate_lock",
+    "forget_threads",
+    "get_ident",
+    "others_may_wake",
+    "start_new_thread",
+    "thread_serves",
+    "thread_works",
+]
 
 _serving = 0
 

@@ -13,8 +13,8 @@ interrupt is queued, and the hub raises it in the main greenlet.
 
 from __future__ import annotations
 
+import _socket
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -31,7 +31,7 @@ class _WakeUp:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.core = hub.core
-        self.reader, self.writer = socket.socketpair()
+        self.reader, self.writer = _socket.socketpair()  # native ones, also under patching
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)

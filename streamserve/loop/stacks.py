@@ -16,7 +16,6 @@ import sys
 import sysconfig
 import threading
 import traceback
-from _thread import get_ident
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any
@@ -28,6 +27,7 @@ from streamserve.loop import greenlet as _greenlet
 from streamserve.loop import waiter as _waiter
 from streamserve.loop import waiting as _waiting
 from streamserve.loop.hub import Hub
+from streamserve.loop.native_threads import get_ident
 
 MOST_FRAMES = 200
 """Frames of one stack that are looked at, from the innermost outwards."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 from _queue import SimpleQueue as NativeQueue
-from _thread import get_ident
 from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
@@ -18,6 +17,7 @@ from weakref import WeakSet
 from streamserve.loop.crew import Crew, Task
 from streamserve.loop.hub import Hub, get_hub
 from streamserve.loop.mapping import Mapping
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult
 from streamserve.loop.slots import Slots
 

@@ -14,13 +14,13 @@ hub's `budget` bounds how often, so that the poll gets its turn.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 from greenlet import greenlet as RawGreenlet
 
 from streamserve.errors import BlockingSwitchOutError
+from streamserve.loop.native_threads import get_ident
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub

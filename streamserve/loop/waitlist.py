@@ -13,12 +13,12 @@ its entry first, then looks again, and only then parks.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from collections import deque
 from typing import Any
 
 from streamserve.loop.hub import Callback, get_hub
 from streamserve.loop.links import DIRECT_LINKS
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 
 

@@ -18,7 +18,6 @@ import os
 import sys
 import time
 import weakref
-from _thread import allocate_lock, start_new_thread
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
@@ -27,7 +26,7 @@ from types import FrameType
 
 from streamserve.core import lib
 from streamserve.loop.hub import Hub, get_hub
-from streamserve.loop.native_threads import thread_serves, thread_works
+from streamserve.loop.native_threads import allocate_lock, start_new_thread, thread_serves, thread_works
 from streamserve.loop.stacks import JOBS, format_lines, frames_of, job_of, lines_of, place_of
 
 LOOKS = 8

@@ -24,13 +24,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-from _thread import get_ident
 from time import monotonic
 from typing import Any
 
 from streamserve.core import lib
 from streamserve.errors import ConcurrentObjectUseError
 from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import EXPIRED, Waiter
 
 READ: int = lib.SS_READ

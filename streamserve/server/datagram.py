@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from _socket import SOCK_DGRAM
 from _socket import socket as AnySocket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from streamserve.address import AddressLike, open_datagram_socket
 from streamserve.green.socket import socket as GreenSocket
@@ -85,11 +86,13 @@ class DatagramServer(BaseServer):
             self._bound = None
 
     def _open(self, where: AddressLike) -> AnySocket:
-        if isinstance(where, GreenSocket):
-            return where
-        # It is kept: a unix socket takes its file away when it is closed.
-        self._bound = open_datagram_socket(where, reuse_address=self.reuse_addr)
-        return GreenSocket(fileno=os.dup(self._bound.fileno()))
+        if isinstance(where, GreenSocket) and where.type == SOCK_DGRAM:
+            opened: Any = where
+        else:  # what was opened is kept: a unix socket takes its file away when it is closed
+            self._bound = open_datagram_socket(where, reuse_address=self.reuse_addr)
+            opened = GreenSocket(fileno=os.dup(self._bound.fileno()))
+        opened.settimeout(None)
+        return cast(AnySocket, opened)
 
     def _leave_to_parent(self) -> None:
         if self._core is not None and not self.started:

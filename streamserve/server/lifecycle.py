@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from _socket import socket as AnySocket
-from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from streamserve.address import AddressLike, TcpAddress, parse_address
 from streamserve.errors import InvalidThreadUseError
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.server.handlers import Handlers
 from streamserve.server.spawning import Spawning

@@ -190,7 +190,11 @@ class StreamServer(BaseServer):
         if kind != _ACCEPTED:
             self._accept_failed(value)
             return
-        connection = GreenSocket.adopt(value & _FD, self.socket)  # type: ignore[attr-defined]
+        try:
+            connection = GreenSocket.adopt(value & _FD, self.socket)  # type: ignore[attr-defined]
+        except BaseException:
+            os.close(value & _FD)
+            raise
         address = self._peers.address(value)
         if self._waiting or self.full():  # the pool is shared, and somebody else took the place
             self._waiting.append((connection, address))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
 from typing import Any
 
 from greenlet import getcurrent
 
 from streamserve.loop.hub import get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult
 from streamserve.loop.waiter import Waiter, yield_turn
 from streamserve.loop.waitlist import Link, Linkable, Waitlist, park_within

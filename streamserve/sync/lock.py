@@ -22,12 +22,12 @@ that may hold, or be about to hand over, the very unit they would wait for.
 
 from __future__ import annotations
 
-from _thread import TIMEOUT_MAX
 from typing import Any
 
 from greenlet import getcurrent
 
 from streamserve.loop.hub import get_hub
+from streamserve.loop.native_threads import TIMEOUT_MAX
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waitlist import Linkable, park_within
 
@@ -264,6 +264,12 @@ def _limit(blocking: Any, timeout: Any) -> Any:
     return timeout
 
 
+def _state(lock: Turns) -> str:
+    """How the standard library's locks begin their text."""
+    kind = type(lock)
+    return f"{'locked' if lock.locked() else 'unlocked'} {kind.__module__}.{kind.__qualname__} object"
+
+
 class Lock(Turns):
     """A lock with the arguments and the errors of `threading.Lock`; whoever comes may release it."""
 
@@ -322,6 +328,9 @@ class Lock(Turns):
     def _at_fork_reinit(self) -> None:
         super()._at_fork_reinit()
         self.counter = 1
+
+    def __repr__(self) -> str:
+        return f"<{_state(self)} at {id(self):#x}, {self.linkcount()} waiting>"
 
 
 class RLock(Turns):
@@ -409,5 +418,5 @@ class RLock(Turns):
         self._owner = None
 
     def __repr__(self) -> str:
-        kind, owner = type(self).__name__, self._owner
-        return f"<{kind} at {id(self):#x} owner={owner!r} count={self._count}, {self.linkcount()} waiting>"
+        owner, count = self._owner, self._count
+        return f"<{_state(self)} owner={owner!r} count={count} at {id(self):#x}, {self.linkcount()} waiting>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from queue import Empty, Full
 from typing import Any
 
 from streamserve.loop.hub import get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.channel import Channel
 from streamserve.sync.simple_queue import SimpleQueue

@@ -15,11 +15,11 @@ inside, has given it what it waits for.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from collections import deque
 from time import sleep as native_sleep
 from typing import Any
 
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 
 OTHER_THREAD_INSIDE = 50e-6
@@ -47,6 +47,10 @@ class Failure:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+_SKIPPED = object()
+"""The item of a Turn that was taken out of its line because nobody waited there any more."""
 
 
 class Section:
@@ -105,12 +109,12 @@ class Section:
             raise
 
     def _withdraw(self, line: deque[Turn], turn: Turn) -> bool:
-        """Takes the turn out of its line; False if somebody did before."""
+        """Takes the turn out of its line; False if somebody did before, to serve it."""
         entered = self._enter()  # whoever took it out has finished giving it its item then
         try:
             line.remove(turn)
         except ValueError:
-            return False
+            return turn.item is _SKIPPED
         finally:
             if entered:
                 self._leave()
@@ -130,4 +134,5 @@ def first_waiting(line: deque[Turn]) -> Turn | None:
             return None
         if not turn.done and not turn.hub.destroyed:
             return turn
+        turn.item = _SKIPPED
     return None

@@ -8,13 +8,13 @@ oldest getter is given an item, the oldest putter room.
 
 from __future__ import annotations
 
-from _thread import get_ident
 from queue import Empty, Full
 from typing import Any
 
 from greenlet import getcurrent
 
 from streamserve.loop.hub import get_hub, hub_of_thread
+from streamserve.loop.native_threads import get_ident
 from streamserve.sync.section import Failure, Getter, Turn, first_waiting
 from streamserve.sync.storage import ShutDown, Storage
 
@@ -268,12 +268,15 @@ class SimpleQueue(Storage):
         if turn is None:
             return
         if not self._qsize():
+            if not self.is_shutdown:  # the short way of another thread took the last item
+                self._getters.appendleft(turn)
+                return
             turn.item = Failure(ShutDown())
         else:
             try:
                 turn.item = self._peek() if type(turn) is _Peeker else self._get()
             except BaseException as error:
-                if self._plain:  # the short way of another thread took the last item
+                if self._plain:  # likewise
                     self._getters.appendleft(turn)
                     return
                 turn.item = Failure(error)  # of a storage of the user's: for the one who gets
