@@ -57,7 +57,8 @@ class WatchedSet:
         """Takes all out; False if that is dearer than a new set, or one was closed and may have left something."""
         members, self._members = self._members, []
         for fd in members:
-            _waiting[fd].remove(self)
+            if self in (group := _waiting.get(fd, [])):
+                group.remove(self)
         if len(members) > LARGEST_SPARE:
             return False
         try:
@@ -92,7 +93,15 @@ def descriptor_closed(fd: int) -> None:
 
 
 _spares = _Spares()
-os.register_at_fork(after_in_child=lambda: _spares.sets.clear())  # they are the parent's
+
+
+def _after_fork_in_child() -> None:
+    """Who waits, waits in the parent; and its sets are the parent's, though their descriptors are here too."""
+    _waiting.clear()
+    _spares.sets.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def wait_for_edge(watcher: Watcher, seen: int, deadline: float | None) -> bool:

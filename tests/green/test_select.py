@@ -276,6 +276,24 @@ def test_a_forked_child_waits_by_sets_of_its_own(wait: Wait, pair: Pair) -> None
     assert parked.get() == wait([left], 0.001) == [left]  # sent in the child, readable in both
 
 
+def test_a_socket_closed_in_a_forked_child_wakes_nobody_there() -> None:
+    found: list[Any] = []
+
+    def child() -> str:
+        left.close()
+        sleep(0)
+        return str(found)
+
+    left, right = green_socket.socketpair()
+    with left, right:
+        waiting = spawn(lambda: found.append(by_select([left], None)))
+        sleep(0)
+        assert in_child(child) == "[]"
+        right.send(b"x")
+        waiting.join()
+        assert found == [[left]]
+
+
 # ---- select
 
 
