@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _queue
-import _thread
 import gc
 import socket
 from typing import Any
@@ -18,9 +17,7 @@ from streamserve.sync.queue import SimpleQueue
 
 __all__ = ["replace_native_objects", "report_sockets", "report_subclasses"]
 
-_NativeLock = type(_thread.allocate_lock())
-_NativeRLock = type(_thread.RLock())
-_NativeLocal = _thread._local
+_NativeLock, _NativeRLock, _NativeLocal = get_original("_thread", ["LockType", "RLock", "_local"])
 _NativeQueue = _queue.SimpleQueue
 
 SILENT = frozenset(["_tstate_lock", "_main_thread_lock"])
@@ -83,7 +80,7 @@ def _report_held(holder: Any, native: Any) -> None:
 def report_sockets() -> None:
     """Names the sockets that were made before patching; they cannot change their class."""
     native = get_original("socket", "socket")
-    kept = [item for item in gc.get_objects() if isinstance(item, native) and not isinstance(item, socket.socket)]
+    kept = [item for item in gc.get_objects() if native in type(item).__mro__ and not isinstance(item, socket.socket)]
     open_ones = [item for item in kept if item.fileno() >= 0 and item.gettimeout() != 0]
     if open_ones:
         listed = ", ".join(sorted(repr(item) for item in open_ones))
@@ -102,7 +99,9 @@ def report_subclasses(native: type, name: str, known: tuple[str, ...] = ()) -> N
 
 
 def _descendants(cls: type) -> list[type]:
-    direct: list[type] = [child for child in cls.__subclasses__() if not is_ours(child.__module__)]
-    for child in tuple(direct):
-        direct += _descendants(child)
-    return direct
+    found: list[type] = []
+    derived: type
+    for derived in type.__subclasses__(cls):
+        if not is_ours(derived.__module__):
+            found += [derived, *_descendants(derived)]
+    return found
