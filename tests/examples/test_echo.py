@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.program import ExampleProgram
+from tests.support.program import ExampleProgram
 
 ROOT = Path(__file__).parents[2]
 

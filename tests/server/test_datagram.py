@@ -218,3 +218,29 @@ def test_port_in_use_is_refused_unless_both_share_it() -> None:
 
     with Sharing("127.0.0.1:0", print) as one, Sharing(one.address, print) as two:
         assert one.address == two.address
+
+
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_stream_socket_is_refused(cooperative: bool) -> None:
+    with (green if cooperative else socket).socket() as stream, pytest.raises(AddressError, match="SOCK_DGRAM"):
+        DatagramServer(stream, print).start()
+
+
+def test_timeouts_of_the_program_do_not_end_the_server(client: Any) -> None:
+    bound = green.socket(green.AF_INET, green.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.settimeout(0.0)
+    with upper(bound) as server:
+        client.sendto(b"ping", server.address)
+        assert client.recv(100) == b"PING"
+        assert server.receive_failures == 0
+
+
+def test_socket_that_others_closed_closes_the_server(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with upper() as server:
+        forever = spawn(server.serve_forever)
+        sleep(0)
+        server.socket.close()
+        forever.join(PATIENCE)
+        assert (forever.ready(), server.closed) == (True, True)
+    assert "receiving failed" in caplog.text

@@ -1,16 +1,18 @@
 """Start, stop and what lies between, for every way of starting handlers."""
 
 import errno
+import socket
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from streamserve.sync.pool import Pool
 
 from streamserve import Greenlet, Timeout, get_hub, kill, sleep, spawn, spawn_raw
 from streamserve.errors import AddressError, InvalidThreadUseError
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
+from streamserve.sync.pool import Pool
 from tests.server.conftest import PATIENCE, Connect
 
 SPAWNS = ["default", 5, "pool", spawn_raw, lambda function, *args: Greenlet.spawn(function, *args)]
@@ -231,3 +233,23 @@ class TestServeForever:
         handlers.may_end.set()
         forever.get(timeout=PATIENCE)
         assert handlers.ended == ["returned"]
+
+    def test_in_a_thread_of_its_own(self) -> None:
+        """Each native thread has a loop, and each loop its servers; this thread's clients block."""
+        ready: Future[tuple[Any, StreamServer]] = Future()
+
+        def serve() -> None:
+            server = StreamServer("127.0.0.1:0", lambda client, address: client.sendall(client.recv(10)))
+            server.start()
+            ready.set_result((get_hub(), server))
+            server.serve_forever()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        hub, server = ready.result(PATIENCE)
+        with socket.create_connection(server.address, PATIENCE) as client:
+            client.sendall(b"ping")
+            assert client.recv(10) == b"ping"
+        hub.run_callback_threadsafe(server.close)
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
