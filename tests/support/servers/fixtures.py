@@ -1,4 +1,4 @@
-"""The servers of the driver tests: real ones, started once for all tests of a run that ask for them."""
+"""The database servers as fixtures: real ones, started once for all tests of a run that ask for them."""
 
 from collections.abc import Iterator
 
