@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import ExampleProgram
+from tests.support.example_program import ExampleProgram
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds; only a failing test waits so long
