@@ -37,7 +37,8 @@ def main() -> int:
     elif options.what == "profile":
         return _profile(options, server_core)
     else:
-        results = greenlets.measure(options.case or list(greenlets.TITLES), options.rounds, options.python, server_core)
+        where = greenlets.Cores(server_core, load_core)
+        results = greenlets.measure(options.case or list(greenlets.CASES), options.rounds, options.python, where)
         print("".join("\n" + report.table(result) + "\n" for result in results), flush=True)
     if options.json:
         report.write_json(options.json, facts, vars(options), results)
@@ -65,12 +66,12 @@ def parser() -> argparse.ArgumentParser:
     web.add_argument("--case", action="append", choices=list(CASES), help="repeatable; default: all of them")
     web.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
     web.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
-    green = commands.add_parser("greenlets", help="spawn, join, sleep and memory against gevent")
+    green = commands.add_parser("greenlets", help="greenlets and what they wait with, against gevent")
     count = commands.add_parser("profile", help="user-space instructions per request, by library and function")
     count.add_argument("--peers", default="streamserve", help="comma-separated; default: %(default)s")
     count.add_argument("--browser", action="store_true", help="send a browser's 14 fields")
     green.add_argument(
-        "--case", action="append", choices=list(greenlets.TITLES), help="repeatable; default: all of them"
+        "--case", action="append", choices=list(greenlets.CASES), help="repeatable; default: all of them"
     )
     for command in (web, green, count):
         command.add_argument("--rounds", type=int, default=5, help="samples of each; default: %(default)s")

@@ -38,35 +38,44 @@ def prepare(peer: Peer, streamserve_python: Path) -> Environment:
         PeerUnavailable: Installing or compiling failed.
     """
     if peer.name == "floor":
-        return Environment(streamserve_python, compile_floor().parent, "")
+        return Environment(streamserve_python, compiled("floor").parent, "")
     if not peer.requirements:
         return _describe(peer, streamserve_python)
-    release = _run([str(streamserve_python), "-c", "import platform; print(platform.python_version())"], peer.name)
+    release = run([str(streamserve_python), "-c", "import platform; print(platform.python_version())"], peer.name)
     home = OUT / "environments" / f"{peer.name}-{release.strip()}"
     stamp = home / "installed.txt"
     pins = "\n".join(peer.requirements)
     if not stamp.exists() or stamp.read_text() != pins:
-        _run([str(streamserve_python), "-m", "venv", "--clear", str(home)], peer.name)
-        _run([str(home / "bin" / "pip"), "install", "--quiet", "--no-deps", *peer.requirements], peer.name)
+        run([str(streamserve_python), "-m", "venv", "--clear", str(home)], peer.name)
+        run([str(home / "bin" / "pip"), "install", "--quiet", "--no-deps", *peer.requirements], peer.name)
         stamp.write_text(pins)
     return _describe(peer, home / "bin" / "python")
 
 
-def compile_floor() -> Path:
-    """Compile bench/floor.c when it changed, and return the program."""
-    source, program = ROOT / "bench" / "floor.c", OUT / "floor"
+def compiled(name: str) -> Path:
+    """Compile bench/NAME.c when it changed, and return the program.
+
+    Raises:
+        PeerUnavailable: The compiler is missing or refused it.
+    """
+    source, program = ROOT / "bench" / f"{name}.c", OUT / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         OUT.mkdir(parents=True, exist_ok=True)
-        _run(["cc", "-std=c11", "-O2", "-o", str(program), str(source)], "floor")
+        run(["cc", "-std=gnu11", "-O2", "-o", str(program), str(source)], name)
     return program
 
 
 def _describe(peer: Peer, python: Path) -> Environment:
     script = f"import importlib.metadata as m; print(m.version({peer.package!r}))"
-    return Environment(python, python.parent, _run([str(python), "-c", script], peer.name).strip())
+    return Environment(python, python.parent, run([str(python), "-c", script], peer.name).strip())
 
 
-def _run(command: list[str], name: str) -> str:
+def run(command: list[str], name: str) -> str:
+    """Runs a command that installs or builds something for a peer, and returns what it wrote.
+
+    Raises:
+        PeerUnavailable: It failed; the message names the peer and has its last line.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, cwd=ROOT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -12,12 +12,25 @@ RATIOS = {
     ("batch", "gevent"): 1 / 8,
     ("sleep0", "gevent"): 0.9,
     ("parked", "gevent"): 1.0,
+    ("socketpair", "gevent"): 0.6,
+    ("socketpair-timeout", "gevent"): 0.6,
+    ("event", "gevent"): 0.7,
+    ("queue", "gevent"): 0.7,
+    ("pool-map", "gevent"): 0.6,
+    ("redis", "gevent"): 0.8,
+    ("echo", "gevent"): 0.6,
+    ("semaphore", "gevent"): 3.0,
+    ("rlock", "gevent"): 3.0,
+    ("queue-free", "gevent"): 3.0,
 }
 """At most this share of the peer's value, by case and peer."""
 
 VALUES = {
     ("idle", "streamserve"): 1024.0,
     ("many", "streamserve"): 1.2,
+    ("recv-ready", "streamserve"): 1.15,
+    ("send-ready", "streamserve"): 1.15,
+    ("getaddrinfo", "streamserve"): 3.0,
 }
 """At most this value, in the unit of the case."""
 

@@ -13,7 +13,7 @@ from bench.cases import CASES
 from bench.cli import parser
 from bench.environments import prepare
 from bench.goals import RATIOS, VALUES
-from bench.greenlets import TITLES
+from bench.greenlets import CASES as GREENLET_CASES
 from bench.measurement import Target, window
 from bench.peers import HELLO_APP, PEERS, chosen
 from bench.server import running
@@ -32,7 +32,7 @@ def test_every_peer_either_sleeps_or_says_why_not() -> None:
 
 def test_goals_name_cases_and_peers_that_exist() -> None:
     for case, peer in [*RATIOS, *VALUES]:
-        assert case in {**CASES, **TITLES} and peer in PEERS
+        assert case in {**CASES, **GREENLET_CASES} and peer in PEERS
 
 
 def test_an_unknown_peer_is_named_with_those_that_exist() -> None:
