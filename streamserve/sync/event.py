@@ -9,7 +9,7 @@ from greenlet import getcurrent
 from streamserve.loop.hub import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult
-from streamserve.loop.waiter import Waiter, yield_turn
+from streamserve.loop.waiter import Runner, Waiter, yield_turn
 from streamserve.loop.waitlist import Link, Linkable, Waitlist, park_within
 
 __all__ = ["AsyncResult", "Event"]
@@ -60,10 +60,13 @@ class Event(Linkable):
         thread = get_ident()
         while waiters:
             try:
-                first = waiters[0]
-                if first.since >= state:
-                    return
-                waiters.remove(first)
+                if self._state == state:  # so nobody came after a `clear`
+                    first = waiters.popleft()
+                else:
+                    first = waiters[0]
+                    if first.since >= state:
+                        return
+                    waiters.remove(first)
             except (IndexError, ValueError):  # it gave up, or another `set` was quicker
                 continue
             if first.__class__ is _Arrival and first.hub.thread_ident == thread:
@@ -95,7 +98,8 @@ class Event(Linkable):
         waiters = self._waiters
         if waiters is None:
             waiters = self._waitlist()
-        waiter = _Arrival(get_hub())
+        current: Any = getcurrent()
+        waiter = _Arrival(current.hub if current.__class__ is Runner else get_hub())  # the short way first
         waiter.since = state
         waiters.append(waiter)
         try:
@@ -134,4 +138,5 @@ class Event(Linkable):
     _reset_internal_locks = _at_fork_reinit
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'set' if self.is_set() else 'clear'}, {self.linkcount()} waiting>"
+        state = "set" if self.is_set() else "unset"
+        return f"<{type(self).__name__} at {id(self):#x}: {state}, {self.linkcount()} waiting>"
