@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import select as _select
-from _thread import _local
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from streamserve.loop.hub import get_hub
+from streamserve.loop.native_threads import thread_local
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.watcher import Watcher
 
@@ -74,7 +74,7 @@ class WatchedSet:
         self.epoll.close()
 
 
-class _Spares(_local):
+class _Spares(thread_local):
     """Empty sets of this native thread: making and closing one costs half as much as all the rest of a wait."""
 
     def __init__(self) -> None:

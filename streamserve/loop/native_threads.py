@@ -12,6 +12,7 @@ can be patched, so it is the one place from which others take the real ones.
 from __future__ import annotations
 
 from _thread import TIMEOUT_MAX, _count, allocate_lock, get_ident, start_new_thread
+from _thread import _local as thread_local
 
 __all__ = [
     "TIMEOUT_MAX",
@@ -20,6 +21,7 @@ __all__ = [
     "get_ident",
     "others_may_wake",
     "start_new_thread",
+    "thread_local",
     "thread_serves",
     "thread_works",
 ]
