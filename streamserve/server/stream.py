@@ -22,7 +22,7 @@ from streamserve.address import AddressLike, open_listener
 from streamserve.core import ffi, lib
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hub import Hub, get_hub
 from streamserve.server.complaints import Complaints, log
 from streamserve.server.lifecycle import BaseServer
 from streamserve.server.peers import Peers
@@ -141,7 +141,9 @@ class StreamServer(BaseServer):
         self._paused = False
         if hub.core is self._core:
             lib.ss_listener_close(hub.core, number)
-            hub.listener_handlers.pop(number, None)
+            # A signal's function may stop the server while the hub reads events: those after it are still to come.
+            hub.listener_handlers[number] = _refuse
+            hub.run_callback(_forget, hub, number)
 
     def close(self) -> None:
         super().close()
@@ -262,6 +264,17 @@ class StreamServer(BaseServer):
             encryption.say_goodbye(encrypted)
         finally:
             encrypted.close()
+
+
+def _refuse(kind: int, value: int) -> None:
+    """Takes what the core reported of a listener that was closed meanwhile."""
+    if kind == _ACCEPTED:
+        os.close(value & _FD)
+
+
+def _forget(hub: Hub, number: int) -> None:
+    if hub.listener_handlers.get(number) is _refuse:
+        del hub.listener_handlers[number]
 
 
 def _encryption(arguments: dict[str, Any]) -> Encryption:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamserve import Greenlet, get_hub, sleep, spawn, spawn_raw
+from streamserve.core import lib
 from streamserve.green import socket as green
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
@@ -230,6 +231,29 @@ class TestAccepting:
             server.start_accepting()
             server.start_accepting()
             assert waiting.recv(100) == b"ping"
+
+    def test_closed_while_the_hub_reads_events_refuses_what_was_accepted_with_them(
+        self, connect: Connect, errors: io.StringIO
+    ) -> None:
+        """As a signal's function may do, which runs anywhere."""
+        hub, (reader, writer) = get_hub(), os.pipe()
+        handle = lib.ss_fd_open(hub.core, reader, lib.SS_READ)
+        server = StreamServer("127.0.0.1:0", echo)
+        server.start()
+        hub.fd_watchers[handle] = lambda ready: server.close()
+        os.write(writer, b"x")
+        clients = [connect(server) for _ in range(3)]
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for client in clients:
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        assert server.closed
+        assert len(os.listdir("/proc/self/fd")) == descriptors - 1
+        assert errors.getvalue() == ""
+        hub.fd_watchers.pop(handle)
+        lib.ss_fd_close(hub.core, handle, False)
+        os.close(reader)
+        os.close(writer)
 
     def test_listener_that_others_shut_down_closes_the_server(
         self, connect: Connect, caplog: pytest.LogCaptureFixture
