@@ -36,6 +36,7 @@ UNIX_CONNECT_RETRY = 0.001
 """Seconds between two tries when the backlog of a unix listener is full: nothing reports that there is room."""
 
 _SPECIAL_HOSTS = ("", "<broadcast>")
+_DONTWAIT: int = _socket.MSG_DONTWAIT
 _LONGEST_TIMEOUT = 9.2e9  # seconds that fit the standard library's clock
 
 _native: Any = _socket.socket
@@ -95,14 +96,17 @@ class CooperativeSocket:
 
     # ---- waiting
 
-    def _patiently(self, side: Side, direction: int, call: Callable[..., Any], *args: Any) -> Any:
+    def _patiently(self, side: Side, direction: int, call: Callable[..., Any], flags: int, *args: Any) -> Any:
         """Makes a call of the native socket until it does not say that it would block.
+
+        Args:
+            flags: those among the arguments of the call, in which MSG_DONTWAIT may be.
 
         Raises:
             TimeoutError: the socket's timeout passed.
         """
         timeout = self._timeout
-        if timeout == 0.0:
+        if timeout == 0.0 or flags & _DONTWAIT:
             return call(self, *args)
         deadline = None if timeout is None else monotonic() + timeout
         while True:
@@ -123,11 +127,11 @@ class CooperativeSocket:
         if not self._watcher.wait(side, direction, seen, timeout):
             raise TimeoutError("timed out")
 
-    def _receive(self, call: Callable[..., Any], room: int, *args: Any) -> Any:
-        """Like `_patiently`, for a stream; remembers if a short read emptied it."""
+    def _receive(self, call: Callable[..., Any], room: int, flags: int, *args: Any) -> Any:
+        """Like `_patiently`, to read at most `room` bytes of a stream; remembers if a short read emptied it."""
         side = self._reader
         timeout = self._timeout
-        if timeout == 0.0:
+        if timeout == 0.0 or flags & _DONTWAIT:
             return call(self, *args)
         deadline = None if timeout is None else monotonic() + timeout
         while True:
@@ -157,7 +161,7 @@ class CooperativeSocket:
         side = self._reader
         credit = side.credit
         if not credit or flags:
-            return self._receive(_recv, 0 if flags else size, size, flags)
+            return self._receive(_recv, 0 if flags else size, flags, size, flags)
         seen = side.edges
         try:
             data = _recv(self, size)
@@ -172,14 +176,14 @@ class CooperativeSocket:
             else:
                 side.credit = credit - 1
             return data
-        return self._receive(_recv, size, size)
+        return self._receive(_recv, size, 0, size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         side = self._reader
         credit = side.credit
         room = nbytes or len(buffer)
         if not credit or flags:
-            return self._receive(_recv_into, 0 if flags else room, buffer, nbytes, flags)
+            return self._receive(_recv_into, 0 if flags else room, flags, buffer, nbytes, flags)
         seen = side.edges
         try:
             count = _recv_into(self, buffer, nbytes)
@@ -194,19 +198,19 @@ class CooperativeSocket:
             else:
                 side.credit = credit - 1
             return count
-        return self._receive(_recv_into, room, buffer, nbytes)
+        return self._receive(_recv_into, room, 0, buffer, nbytes)
 
     def recvfrom(self, *args: Any) -> Any:
-        return self._patiently(self._reader, READ, _native.recvfrom, *args)
+        return self._patiently(self._reader, READ, _native.recvfrom, _flags(args, 1), *args)
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
-        return self._patiently(self._reader, READ, _native.recvfrom_into, buffer, nbytes, flags)
+        return self._patiently(self._reader, READ, _native.recvfrom_into, flags, buffer, nbytes, flags)
 
     def recvmsg(self, *args: Any) -> Any:
-        return self._patiently(self._reader, READ, _native.recvmsg, *args)
+        return self._patiently(self._reader, READ, _native.recvmsg, _flags(args, 2), *args)
 
     def recvmsg_into(self, *args: Any) -> Any:
-        return self._patiently(self._reader, READ, _native.recvmsg_into, *args)
+        return self._patiently(self._reader, READ, _native.recvmsg_into, _flags(args, 2), *args)
 
     def setsockopt(self, *args: Any) -> None:
         _native.setsockopt(self, *args)
@@ -223,9 +227,9 @@ class CooperativeSocket:
             try:
                 return _send(self, data, flags) if flags else _send(self, data)
             except BlockingIOError:
-                if self._timeout == 0.0:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
                     raise
-        return self._patiently(side, WRITE, _send, data, flags)
+        return self._patiently(side, WRITE, _send, flags, data, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
@@ -243,7 +247,7 @@ class CooperativeSocket:
             try:
                 sent += _send(self, view[sent:], flags)
             except BlockingIOError:
-                if before == 0.0:
+                if before == 0.0 or flags & _DONTWAIT:
                     raise
                 side.drained = seen
             if side.drained == seen:
@@ -253,10 +257,12 @@ class CooperativeSocket:
         *flags, address = args or (None,)
         if args:
             args = (*flags, self._resolved(address))
-        return self._patiently(self._writer, WRITE, _native.sendto, data, *args)
+        return self._patiently(
+            self._writer, WRITE, _native.sendto, _flags(args, 0) if len(args) > 1 else 0, data, *args
+        )
 
     def sendmsg(self, *args: Any) -> int:
-        return self._patiently(self._writer, WRITE, _native.sendmsg, *args)
+        return self._patiently(self._writer, WRITE, _native.sendmsg, _flags(args, 2), *args)
 
     def sendmsg_afalg(self, *args: Any, **kwargs: Any) -> int:
         return _native.sendmsg_afalg(self, *args, **kwargs)
@@ -279,7 +285,7 @@ class CooperativeSocket:
             while count is None or sent < count:
                 block = min(size if count is None else count - sent, 1 << 30)
                 try:
-                    moved = self._patiently(self._writer, WRITE, _sendfile, source, offset + sent, block)
+                    moved = self._patiently(self._writer, WRITE, _sendfile, 0, source, offset + sent, block)
                 except TimeoutError:
                     raise
                 except OSError as error:
@@ -359,7 +365,7 @@ class CooperativeSocket:
         return address
 
     def _accept(self) -> tuple[int, Any]:
-        return self._patiently(self._reader, READ, _native._accept)
+        return self._patiently(self._reader, READ, _native._accept, 0)
 
     # ---- timeouts
 
@@ -375,6 +381,7 @@ class CooperativeSocket:
         return self._timeout
 
     def setblocking(self, flag: bool, /) -> None:
+        _native.setblocking(self, False)  # it may have been changed through another object of the same file
         self._timeout = None if index(flag) else 0.0
 
     def getblocking(self) -> bool:
@@ -390,6 +397,11 @@ class CooperativeSocket:
     def detach(self) -> int:
         self._watcher.close(False)
         return super().detach()  # type: ignore[misc]
+
+
+def _flags(args: tuple[Any, ...], place: int) -> int:
+    """The flags among the arguments of a call; what is no number is refused by the call itself."""
+    return args[place] if len(args) > place and isinstance(args[place], int) else 0
 
 
 def _sendfile(sock: Any, source: int, offset: int, count: int) -> int:

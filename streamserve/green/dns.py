@@ -227,7 +227,8 @@ class Resolver:
         """Like `socket.getnameinfo`."""
         found: tuple[str, str]
         try:
-            inline = flags & _socket.NI_NUMERICHOST or self.hosts.has_address(sockaddr[0])
+            numeric = flags & _socket.NI_NUMERICHOST or not isinstance(sockaddr, tuple)
+            inline = numeric or self.hosts.has_address(sockaddr[0])
         except (TypeError, LookupError):
             inline = True  # it will be refused
         found = _socket.getnameinfo(sockaddr, flags) if inline else _elsewhere(_socket.getnameinfo, sockaddr, flags)

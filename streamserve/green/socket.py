@@ -89,12 +89,7 @@ create_connection = _bound_here(_standard.create_connection)
 create_server = _bound_here(_standard.create_server)
 has_dualstack_ipv6 = _bound_here(_standard.has_dualstack_ipv6)
 
-__implements__ = [
-    "create_connection",
-    "create_server",
-    "fromfd",
-    "has_dualstack_ipv6",
-    "socket",
-    "socketpair",
-]
+__implements__ = ["socket"]
+"""The functions stay: once it is patched, the module's own do the same."""
+
 __all__ = [*_standard.__all__, "wait_read", "wait_readwrite", "wait_write"]

@@ -385,6 +385,23 @@ def test_a_non_blocking_socket_does_not_wait(pair: Pair, listener: Any) -> None:
             pair[0].send(b"x" * 65536)
 
 
+def test_a_call_that_shall_not_wait_does_not(pair: Pair) -> None:
+    for call in (
+        lambda: pair[0].recv(1, socket.MSG_DONTWAIT),
+        lambda: pair[0].recv_into(bytearray(1), 0, socket.MSG_DONTWAIT),
+        lambda: pair[0].recvfrom(1, socket.MSG_DONTWAIT),
+        lambda: pair[0].recvmsg(1, 0, socket.MSG_DONTWAIT),
+    ):
+        with pytest.raises(BlockingIOError):
+            call()
+    with pytest.raises(BlockingIOError):
+        for _ in range(1000):
+            pair[0].sendmsg([b"x" * 65536], [], socket.MSG_DONTWAIT)
+    with pytest.raises(BlockingIOError):
+        for _ in range(1000):
+            pair[0].send(b"x" * 65536, socket.MSG_DONTWAIT)
+
+
 def test_timeouts_are_checked_like_the_standard_ones(pair: Pair) -> None:
     plain, other = standard.socketpair()
     for value in (-1, -0.5, float("nan"), "1", b"1", 1e300, [], object()):
