@@ -299,14 +299,15 @@ def test_finalizers_in_the_middle_of_everything(restless: None) -> None:
     def work() -> None:
         for _ in range(50):
             Garbage(event.set)
-            Garbage(lambda: event.rawlink(int))
-            assert event.wait(PATIENCE)
+            Garbage(lambda: event.rawlink(id))
+            event.wait(0.001)  # the set that it would see may be cleared before
             event.clear()
 
     in_threads([crew(5, disturbed(work, event.set)), crew(5, disturbed(work, event.set)), disturbed(work, event.set)])
     gc.collect()
     event.set()
     assert event.wait(0) is True
+    assert event.linkcount() == 0
 
 
 def test_no_wake_up_is_lost_between_threads(restless: None) -> None:
