@@ -307,7 +307,7 @@ class CooperativeSocket:
 
     def connect_ex(self, address: Any, /) -> int:
         try:
-            self.connect(address)
+            self._begin_connect(self._resolved(address))  # not `connect`, which a subclass may have
         except TimeoutError as error:
             return error.errno or errno.EAGAIN
         except OSError as error:

@@ -166,7 +166,7 @@ def test_a_tls_listener_gives_tls_connections(listener: Any, server_side: Any, c
     with server_side.wrap_socket(listener, server_side=True) as secure:
         accepting = spawn(secure.accept)
         client = client_side.wrap_socket(socket.socket(), server_hostname="localhost")
-        client.connect(secure.getsockname())
+        assert client.connect_ex(secure.getsockname()) == 0
         server, _ = accepting.get(timeout=20)
         server.sendall(b"x")
         assert client.recv(1) == b"x"
