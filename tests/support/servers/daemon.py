@@ -22,7 +22,7 @@ import pytest
 START_TIMEOUT = 120.0  # seconds; the machine may be busy
 STOP_TIMEOUT = 60.0
 ATTEMPTS = 5  # someone else may take a free port before the server does
-REQUIRED = "STREAMSERVE_TEST_SERVERS"  # set to "required", a missing program is a failure: .ci/run does
+REQUIRED = "TEST_SERVERS"  # set to "required", a missing program is a failure: .ci/run does
 
 
 class Program(NamedTuple):
