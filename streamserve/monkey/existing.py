@@ -70,7 +70,7 @@ def _report_held(holder: Any, native: Any) -> None:
     names = holder if isinstance(holder, dict) else getattr(holder, "__dict__", None)
     if not isinstance(names, dict):
         return
-    for name, value in names.items():
+    for name, value in list(names.items()):  # a warning changes its module's
         if value is native and isinstance(name, str) and name not in SILENT:
             where = names.get("__name__") if isinstance(holder, dict) else type(holder).__qualname__
             if where is not None:

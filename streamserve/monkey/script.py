@@ -43,7 +43,7 @@ def run_script(path: str, arguments: Sequence[str]) -> int:
         return _run(_new_main(), lambda main: _run_module("__main__", alter_argv=False))
     _set_first_path(os.path.dirname(os.path.realpath(path)))
     main = _new_main()
-    file = os.path.abspath(path)
+    file = os.path.join(os.getcwd(), path)  # not normalised, as Python has it
     main.__dict__.update(__file__=file, __cached__=None)
     return _run(main, lambda main: exec(compile(code, file, "exec", dont_inherit=True), main.__dict__))
 

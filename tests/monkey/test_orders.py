@@ -134,7 +134,8 @@ class Holder:
     pause = sleep
     lock_class = threading.Lock
 waiting = queue.Queue()
-lock, rlock, condition, event, local = Lock(), threading.RLock(), threading.Condition(), threading.Event(), threading.local()
+lock, rlock, condition, event = Lock(), threading.RLock(), threading.Condition(), threading.Event()
+local = threading.local()
 local.kept = 5
 closed_over = (lambda held: lambda: held)(threading.Lock())
 simple = queue.SimpleQueue(); simple.put("kept")
