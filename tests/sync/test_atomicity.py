@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from streamserve.sync.event import Event
-from streamserve.sync.lock import BoundedSemaphore, Lock, RLock, Semaphore, Turns
+from streamserve.sync.lock import BoundedSemaphore, Lock, RLock, Semaphore
+from streamserve.sync.turns import Turns
 
 TAKING = ("if self.counter > 0:", "self.counter -= 1")
 GIVING = ("if self._waiters:", "self.counter += 1")
