@@ -42,6 +42,7 @@ def keep(request: pytest.FixtureRequest) -> Any:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr, result.stderr
         report: dict[str, Any] = json.loads(result.stdout)
         return report
 
