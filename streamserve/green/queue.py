@@ -7,8 +7,17 @@ attributes that others use (`mutex`, `not_empty`, `all_tasks_done`, `unfinished_
 
 from __future__ import annotations
 
-from streamserve.sync.queue import SimpleQueue
+from streamserve.sync.queue import SimpleQueue as _SimpleQueue
 
+__all__ = ["SimpleQueue"]
 __target__ = "queue"
 __implements__ = ["SimpleQueue"]
-__all__ = ["SimpleQueue"]
+
+
+class SimpleQueue(_SimpleQueue):
+    """`queue.SimpleQueue`: without a limit, and usable in finalizers and signal handlers."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()

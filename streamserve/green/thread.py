@@ -20,6 +20,7 @@ from greenlet import getcurrent
 
 from streamserve.green.identity import get_ident, ident_of, when_ended
 from streamserve.green.thread_handle import (
+    Sentinel,
     ThreadHandle,
     get_main_thread_ident,
     make_thread_handle,
@@ -212,10 +213,10 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _set_sentinel() -> LockType:
-    """Returns a lock that is released when the current thread ends, if it is locked then (up to CPython 3.12)."""
-    sentinel = LockType()
-    when_ended(lambda: sentinel.release() if sentinel.locked() else None)
+def _set_sentinel() -> Sentinel:
+    """Returns a lock that is released when the current thread ends (up to CPython 3.12)."""
+    sentinel = Sentinel()
+    when_ended(sentinel.release)
     return sentinel
 
 

@@ -1,4 +1,4 @@
-"""ThreadHandle: what CPython 3.13 and later join a thread by, for threads that are greenlets."""
+"""What a thread is joined by, where it is a greenlet: a ThreadHandle from CPython 3.13 on, before that a Sentinel."""
 
 from __future__ import annotations
 
@@ -10,13 +10,47 @@ from weakref import WeakSet
 from streamserve.green.identity import get_ident, when_ended
 from streamserve.sync.event import Event
 
-__all__ = ["ThreadHandle", "get_main_thread_ident", "make_thread_handle", "shutdown"]
+__all__ = ["Sentinel", "ThreadHandle", "get_main_thread_ident", "make_thread_handle", "shutdown"]
 
 _unfinished: WeakSet[ThreadHandle] = WeakSet()
 """Handles of threads that have not ended, for a child after fork, where only one of them goes on."""
 
 _awaited: dict[ThreadHandle, None] = {}
 """Those that are no daemons, in order of their start: `shutdown` waits for them."""
+
+
+class Sentinel:
+    """A lock that its thread holds until its end; afterwards whoever asks for it has it, all at once.
+
+    A lock that is handed from one to the next would still be locked when `threading` asserts that it is not.
+    """
+
+    __slots__ = ("__weakref__", "_end", "_held")
+
+    def __init__(self) -> None:
+        self._end = Event()
+        self._held = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """The first call is the thread's own; any other waits for its end, and returns False if that does not come."""
+        if not self._held:
+            self._held = True
+            return True
+        if not blocking:
+            return self._end.is_set()
+        return self._end.wait(None if timeout < 0 else timeout)
+
+    def release(self) -> None:
+        """The end; again: nothing."""
+        self._end.set()
+
+    def locked(self) -> bool:
+        """True while the thread runs."""
+        return self._held and not self._end.is_set()
+
+    def _at_fork_reinit(self) -> None:
+        self._end = Event()
+        self._held = False
 
 
 class ThreadHandle:

@@ -8,12 +8,12 @@ import socket
 from typing import Any
 
 from streamserve.green import thread as green_thread
+from streamserve.green.queue import SimpleQueue
 from streamserve.loop.native_threads import others_may_wake
 from streamserve.monkey.native_objects import Holders
 from streamserve.monkey.originals import get_original
 from streamserve.monkey.references import is_ours
 from streamserve.monkey.report import report
-from streamserve.sync.queue import SimpleQueue
 
 __all__ = ["replace_native_objects", "report_sockets", "report_subclasses"]
 
@@ -59,7 +59,7 @@ def _successor(native: Any) -> Any:
         local: Any = green_thread._local()
         local.__dict__.update(native.__dict__)  # the main thread's
         return local
-    queue: SimpleQueue = SimpleQueue()
+    queue = SimpleQueue()
     while not native.empty():
         queue.put(native.get_nowait())
     return queue

@@ -11,6 +11,7 @@ from greenlet import getcurrent
 
 from streamserve.green import thread as green_thread
 from streamserve.green.identity import get_ident
+from streamserve.green.thread_handle import Sentinel
 from streamserve.loop.native_threads import others_may_wake
 from streamserve.monkey.report import report
 
@@ -48,7 +49,7 @@ def adopt_main_thread(native_ident: int) -> None:
 
 def _replace_sentinel(main: Any) -> None:
     """Up to CPython 3.12: the lock that is held until `threading._shutdown`."""
-    sentinel: Any = green_thread.LockType()
+    sentinel: Any = Sentinel()
     sentinel.acquire()
     awaited: set[Any] = threading._shutdown_locks  # type: ignore[attr-defined]
     awaited.discard(main._tstate_lock)
