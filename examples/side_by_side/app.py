@@ -29,6 +29,16 @@ from examples.side_by_side.services import slow_http_server, slow_mail_server
 
 TIMEOUT = 30.0  # seconds that a service may take
 SECONDS = float(os.environ.get("SECONDS", "1"))
+DATABASE_URL = os.environ.get("DATABASE_URL")
+REDIS_URL = os.environ.get("REDIS_URL")
+HTTP_URL = os.environ.get("HTTP_URL")
+MAIL_SERVER = os.environ.get("MAIL_SERVER")
+
+# Who has no such database needs no driver for it. Not in the view: an import takes longer than many a query.
+if DATABASE_URL:
+    import psycopg
+if REDIS_URL:
+    import redis
 
 app = Flask(__name__)
 
@@ -62,7 +72,7 @@ def handle_view() -> str:
     greenlets = [streamserve.spawn(run, part, begin) for part in parts()]
     streamserve.joinall(greenlets, raise_error=True)
     rows = [greenlet.value for greenlet in greenlets]
-    return render_template("index.html", rows=rows, total=monotonic() - begin, database=has_database())
+    return render_template("index.html", rows=rows, total=monotonic() - begin, database=DATABASE_URL or REDIS_URL)
 
 
 def run(part: Part, begin: float) -> Row:
@@ -79,48 +89,39 @@ def run(part: Part, begin: float) -> Row:
 # ---- the parts
 
 
-def has_database() -> bool:
-    return bool(os.environ.get("DATABASE_URL") or os.environ.get("REDIS_URL"))
-
-
 def parts() -> Iterator[Part]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield Part("PostgreSQL query", host(url), partial(query_postgres, url))
-    if url := os.environ.get("REDIS_URL"):
-        yield Part("Redis command", host(url), partial(ask_redis, url))
-    url = os.environ.get("HTTP_URL")
-    yield Part("HTTP request", host(url) if url else "this example's own slow server", partial(fetch, url))
-    server = os.environ.get("MAIL_SERVER")
-    yield Part("E-mail", server or "this example's own slow server", partial(send_mail, server))
+    if DATABASE_URL:
+        yield Part("PostgreSQL query", host(DATABASE_URL), partial(query_postgres, DATABASE_URL))
+    if REDIS_URL:
+        yield Part("Redis command", host(REDIS_URL), partial(ask_redis, REDIS_URL))
+    own = "this example's own slow server"
+    yield Part("HTTP request", host(HTTP_URL) if HTTP_URL else own, fetch)
+    yield Part("E-mail", MAIL_SERVER or own, send_mail)
 
 
 def query_postgres(url: str) -> str:
-    import psycopg  # needed with DATABASE_URL only
-
     with psycopg.connect(url, connect_timeout=int(TIMEOUT)) as connection:
         row = connection.execute("SELECT current_setting('server_version') FROM pg_sleep(%s)", [SECONDS]).fetchone()
     return f"PostgreSQL {row[0]} slept" if row else "no row"
 
 
 def ask_redis(url: str) -> str:
-    import redis  # needed with REDIS_URL only
-
     with redis.Redis.from_url(url, socket_timeout=SECONDS + TIMEOUT) as client:
         client.blpop(["side-by-side:nobody-fills-this"], timeout=SECONDS)
         return f"Redis {client.info('server')['redis_version']} waited for a list"
 
 
-def fetch(url: str | None) -> str:
-    response = requests.get(url or slow_http_server(SECONDS), timeout=TIMEOUT)
+def fetch() -> str:
+    response = requests.get(HTTP_URL or slow_http_server(SECONDS), timeout=TIMEOUT)
     return f"{response.status_code} {response.reason}, {len(response.content)} bytes"
 
 
-def send_mail(server: str | None) -> str:
+def send_mail() -> str:
     message = EmailMessage()
     message["From"] = message["To"] = "side-by-side@example.com"
     message["Subject"] = "Sent while the others waited"
     message.set_content("One view, several services, the time of the slowest.\n")
-    name, _, port = (server or slow_mail_server(SECONDS)).rpartition(":")
+    name, _, port = (MAIL_SERVER or slow_mail_server(SECONDS)).rpartition(":")
     with smtplib.SMTP(name, int(port), timeout=TIMEOUT) as client:
         client.send_message(message)
     return "accepted"
