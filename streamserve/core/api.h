@@ -219,6 +219,8 @@ const char *ss_loop_backend(const ss_loop *loop);
  * fills the two arrays of ss_loop_requests and ss_loop_events. Returns
  * requests | events << 16, or SS_IDLE, or SS_SYSTEM. A signal ends the wait. */
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
+/* What the last ss_loop_poll returned, if it did not fail: for a caller that lost it. */
+int64_t ss_loop_found(const ss_loop *loop);
 int64_t *ss_loop_requests(ss_loop *loop); /* SS_BATCH * SS_REQUEST_WORDS words */
 int64_t *ss_loop_events(ss_loop *loop);   /* SS_EVENTS * SS_EVENT_WORDS words */
 /* SS_PEERS * SS_PEER_BYTES: the sockaddr of each peer of the last poll that SS_EVENT_ACCEPTED

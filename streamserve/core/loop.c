@@ -74,6 +74,23 @@ static int slots_grow(ss_loop *loop) {
     return SS_OK;
 }
 
+/* Closing a number behind the loop's back lets another object register it anew. Who
+ * registered last is the only one that may remove it. */
+static int owners_reserve(ss_loop *loop, uint32_t fd) {
+    if (fd < loop->owner_capacity)
+        return SS_OK;
+    uint32_t capacity = loop->owner_capacity ? loop->owner_capacity : 64;
+    while (capacity <= fd)
+        capacity *= 2;
+    uint64_t *owners = realloc(loop->owners, capacity * sizeof *owners);
+    if (!owners)
+        return SS_NOMEM;
+    memset(owners + loop->owner_capacity, 0, (capacity - loop->owner_capacity) * sizeof *owners);
+    loop->owners = owners;
+    loop->owner_capacity = capacity;
+    return SS_OK;
+}
+
 int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind, int directions) {
     uint32_t index = loop->slot_free;
     if (index == SS_NOWHERE) {
@@ -87,10 +104,13 @@ int ss_io_open(ss_loop *loop, ss_io *io, int fd, enum ss_io_kind kind, int direc
                   .fd = fd,
                   .kind = (uint8_t)kind,
                   .directions = (uint8_t)directions};
+    if (fd >= 0 && owners_reserve(loop, (uint32_t)fd) != SS_OK)
+        return SS_NOMEM;
     if (loop->backend->add(loop, io) < 0) {
         loop->error = errno;
         return SS_SYSTEM; /* the slot was not taken yet */
     }
+    loop->owners[fd] = (uint64_t)ss_io_handle(io);
     if (index == loop->slot_count)
         loop->slot_count++;
     else
@@ -126,7 +146,7 @@ static void pending_remove(ss_loop *loop, ss_io *io) {
 void ss_io_close(ss_loop *loop, ss_io *io, bool closing) {
     ss_slot *slot = &loop->slots[io->index];
     pending_remove(loop, io);
-    if (!closing)
+    if (!closing && loop->owners[io->fd] == (uint64_t)ss_io_handle(io))
         loop->backend->remove(loop, io);
     slot->io = NULL;
     slot->generation = slot->generation == INT32_MAX ? 1 : slot->generation + 1;
@@ -314,6 +334,10 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
         return count;
     if (idle && !loop->event_count && !loop->request_count)
         return SS_IDLE;
+    return ss_loop_found(loop);
+}
+
+int64_t ss_loop_found(const ss_loop *loop) {
     return (int64_t)loop->request_count | (int64_t)loop->event_count << 16;
 }
 
@@ -401,8 +425,11 @@ void ss_loop_abandon(ss_loop *loop) {
     ss_timers_free(loop);
     ss_buffers_free(loop);
     free(loop->slots);
+    free(loop->owners);
     free(loop->deadlines);
     loop->slots = NULL;
+    loop->owners = NULL;
+    loop->owner_capacity = 0;
     loop->deadlines = NULL;
     loop->slot_count = loop->slot_capacity = 0;
     loop->slot_free = SS_NOWHERE;

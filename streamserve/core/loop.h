@@ -175,6 +175,8 @@ struct ss_loop {
     bool polling; /* inside ss_loop_poll: events may be emitted */
 
     ss_slot *slots;
+    uint64_t *owners; /* by descriptor: the handle that registered it last */
+    uint32_t owner_capacity;
     int64_t *deadlines; /* beside slots; 0: none */
     uint32_t slot_count, slot_capacity, slot_free;
     int64_t next_sweep; /* no deadline passes before; INT64_MAX: none */

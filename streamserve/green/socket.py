@@ -31,7 +31,9 @@ _SocketBase = _standard.socket
 _native: Any = _socket.socket
 _NONBLOCK: int = _standard.SOCK_NONBLOCK
 _STREAM: int = _standard.SOCK_STREAM
-_native_type: Any = _native.type
+_native_family = _native.family
+_native_type = _native.type
+_native_proto = _native.proto
 
 
 class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
@@ -44,28 +46,30 @@ class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
     __slots__ = SLOTS
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        timeout = _socket.getdefaulttimeout()
+        if type == -1 and fileno is None:
+            type = _STREAM
+        timeout = 0.0 if type != -1 and type & _NONBLOCK else _socket.getdefaulttimeout()
         if fileno is None:
-            if type == -1:
-                type = _STREAM
-            elif type & _NONBLOCK:
-                timeout = 0.0
             _SocketBase.__init__(self, family, type | _NONBLOCK, proto)
         else:
             _SocketBase.__init__(self, family, type, proto, fileno)
-            _native.setblocking(self, False)
+            if timeout != 0.0:
+                _native.setblocking(self, False)
         self._cooperate(_native.fileno(self), _native_type.__get__(self) == _STREAM, timeout)
 
     def accept(self) -> tuple[socket, Any]:
         """Waits for a connection; returns a socket for it and the address of the peer."""
         fd, address = self._accept()
-        return self.adopt(fd, self), address
+        kind = _native_type.__get__(self)
+        return socket(_native_family.__get__(self), kind, _native_proto.__get__(self), fd), address
 
     @classmethod
     def adopt(cls, fd: int, listener: Any) -> socket:
-        """Makes a socket of a descriptor that a listener accepted."""
-        kind = _native_type.__get__(listener)
-        return socket(_native.family.__get__(listener), kind, _native.proto.__get__(listener), fd)
+        """Makes a socket of a non-blocking descriptor that a listener accepted."""
+        kind = _native_type.__get__(listener) | _NONBLOCK
+        sock: Any = socket(_native_family.__get__(listener), kind, _native_proto.__get__(listener), fd)
+        sock._timeout = _socket.getdefaulttimeout()
+        return sock
 
 
 def _bound_here(function: Any) -> Any:

@@ -100,6 +100,7 @@ class Hub(RawGreenlet, FailureReports):
         "_other_threads",
         "_parents",
         "_request_words",
+        "_taken",
         "_threadpool",
         "backend",
         "budget",
@@ -201,7 +202,13 @@ class Hub(RawGreenlet, FailureReports):
 
     def _poll(self, longest: int = -1) -> None:
         """Waits for events, at most `longest` nanoseconds (-1: until nothing can happen), and queues what they wake."""
+        self._taken = False
         found = _poll(self.core, 0 if self.ready else -2 if self.fd_waits else longest)
+        self._taken = True  # nothing runs between the line above and this one, unless the function of a signal raised
+        self._take(found)
+
+    def _take(self, found: int) -> None:
+        """Queues what the events of a poll wake."""
         if found == _ONE_EVENT:
             words = self._event_words
             if words[0] == _FD:  # a request and its answer on a quiet server: spare the list
@@ -392,6 +399,9 @@ class Hub(RawGreenlet, FailureReports):
             self._failed(error, self)
         else:
             self.handle_system_error(type(error), error)
+        if not self._taken:  # the core tells of each event only once
+            self._taken = True
+            self._take(lib.ss_loop_found(self.core))
 
     # ---- waiting for the end
 

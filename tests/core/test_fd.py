@@ -191,13 +191,14 @@ def test_a_reused_number_gets_no_event_of_its_former_owner(loop: Loop) -> None:
     new.close()
 
 
-def test_a_number_that_was_closed_unasked_does_not_unregister_its_successor(loop: Loop) -> None:
+@pytest.mark.parametrize("closing", [0, 1])
+def test_a_number_that_was_closed_unasked_does_not_unregister_its_successor(loop: Loop, closing: int) -> None:
     old = Pair(loop)
     number = old.near.detach()
     os.close(number)
     new = Pair(loop)
     assert new.near.fileno() == number
-    assert lib.ss_fd_close(loop.core, old.handle, 1) == lib.SS_OK
+    assert lib.ss_fd_close(loop.core, old.handle, closing) == lib.SS_OK
     new.far.send(b"x")
     assert new.events() == [READ]
     new.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamserve import Greenlet, getcurrent, joinall, signal_handler, sleep, spawn
+from streamserve.loop import hub as hub_module
 from streamserve.loop.hub import get_hub
 
 NUMBER = signal.SIGUSR1
@@ -30,6 +31,42 @@ def test_runs_the_handler_in_a_new_greenlet_with_its_arguments() -> None:
     handler.cancel()
     assert [call[1:] for call in seen] == [((1,), {"b": 2})]
     assert isinstance(seen[0][0], Greenlet)
+
+
+def test_what_a_signal_handler_raises_in_the_poll_is_raised_in_the_main_greenlet() -> None:
+    def raising(*_: Any) -> None:
+        raise ZeroDivisionError("from the handler")
+
+    before = signal.signal(NUMBER, raising)
+    sender = threading.Timer(0.002, os.kill, (os.getpid(), NUMBER))
+    other = spawn(sleep, 20)
+    try:
+        sender.start()
+        with pytest.raises(ZeroDivisionError, match="from the handler"):
+            other.join()
+        sender.join()
+    finally:
+        signal.signal(NUMBER, before)
+    assert not other.dead
+    other.kill()
+
+
+def test_a_signal_handler_that_raises_loses_no_event_of_the_poll() -> None:
+    """The poll returns with a timer and the signal; the greenlet that the timer wakes is woken."""
+    hub = get_hub()
+    woken = spawn(sleep, 0.001)
+    sleep()
+
+    def interrupted(*_: Any) -> int:
+        hub_module._poll = real
+        real(hub.core, 20_000_000_000)
+        raise ZeroDivisionError
+
+    real = hub_module._poll
+    hub_module._poll = interrupted  # what the interpreter does when the handler raises at the return of the call
+    with pytest.raises(ZeroDivisionError):
+        sleep(20)
+    woken.get(timeout=20)
 
 
 def test_wakes_a_loop_that_sleeps() -> None:

@@ -129,13 +129,14 @@ def test_shows_raw_greenlets() -> None:
 
 
 def test_idle_runners_are_a_number() -> None:
+    gc.collect()
+    others = format_greenlets().count("greenlet waits here: ")  # the hub, and what earlier tests left
     joinall([spawn(sleep) for _ in range(30)])
     gc.collect()
     first = format_greenlets().splitlines()[0]
-    assert f" {len(get_hub().idle_runners)} idle runners" in first
+    assert f" {len(get_hub().idle_runners):,} idle runners" in first
     assert len(get_hub().idle_runners) >= 30
-    text = format_greenlets()
-    assert text.count("greenlet waits here: ") == 1  # the hub
+    assert format_greenlets().count("greenlet waits here: ") <= others
 
 
 def test_counts_what_is_ready_to_run() -> None:
