@@ -108,6 +108,7 @@ class Mapping:
 
         An exception of a call is raised where its result would come; the iteration can go on after it.
         """
+        _check_callable(func)
         feeder = IMap(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
         return feeder
@@ -116,6 +117,12 @@ class Mapping:
         self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None
     ) -> IMapUnordered:
         """Like `imap`, with each result as soon as it is there."""
+        _check_callable(func)
         feeder = IMapUnordered(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
         return feeder
+
+
+def _check_callable(function: Any) -> None:
+    if not callable(function):  # said here, where the mistake is, not in the greenlet that feeds
+        raise TypeError(f"a function is needed, not {function!r}")

@@ -54,6 +54,12 @@ def waiting(function: Callable[..., Any], *args: Any) -> Greenlet:
     return greenlet
 
 
+def refused(call: Callable[[], Any]) -> None:
+    """The call ends with ShutDown."""
+    with pytest.raises(ShutDown):
+        call()
+
+
 # ---- without waiting
 
 
@@ -365,7 +371,7 @@ def test_join_waits_for_every_task() -> None:
 @pytest.mark.parametrize("kind", [Queue, PriorityQueue, LifoQueue, ListQueue])
 def test_shutdown_ends_putters_at_once_and_getters_when_it_is_empty(kind: Make) -> None:
     queue = kind(1, [1])
-    putter = waiting(lambda: pytest.raises(ShutDown, queue.put, 2))
+    putter = waiting(refused, lambda: queue.put(2))
     queue.shutdown()
     putter.get()
     with pytest.raises(ShutDown):
@@ -382,7 +388,7 @@ def test_shutdown_ends_putters_at_once_and_getters_when_it_is_empty(kind: Make) 
 @pytest.mark.parametrize("kind", [Queue, PriorityQueue, LifoQueue, ListQueue])
 def test_shutdown_wakes_getters_of_an_empty_queue(kind: Make) -> None:
     queue = kind()
-    getters = [waiting(lambda call=call: pytest.raises(ShutDown, call)) for call in (queue.get, queue.peek)]
+    getters = [waiting(refused, call) for call in (queue.get, queue.peek)]
     queue.shutdown()
     joinall(getters, raise_error=True)
 
