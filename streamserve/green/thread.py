@@ -40,7 +40,7 @@ _native_count = _thread._count
 _native_interrupt_main: Any = _thread.interrupt_main
 
 SPINS = 64
-"""Refusals in a row after which a lock lets others run: a loop around `acquire(False)` would wait for ever."""
+"""After so many refusals a lock lets others run: a loop around `acquire(False)` or `Queue.get(False)` never waits."""
 
 
 class LockType(Lock):
@@ -64,6 +64,11 @@ class LockType(Lock):
             if getcurrent() is not hub:
                 yield_turn(hub)
         return False
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.release()
+        if kind is not None:  # what it guards refused something, as a queue does that is empty
+            self._busy()
 
     acquire_lock = Lock.acquire
     release_lock = Lock.release
@@ -216,7 +221,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def _set_sentinel() -> Sentinel:
     """Returns a lock that is released when the current thread ends (up to CPython 3.12)."""
     sentinel = Sentinel()
-    when_ended(sentinel.release)
+    when_ended(lambda: sentinel.release() if sentinel.locked() else None)
     return sentinel
 
 

@@ -20,37 +20,39 @@ _awaited: dict[ThreadHandle, None] = {}
 
 
 class Sentinel:
-    """A lock that its thread holds until its end; afterwards whoever asks for it has it, all at once.
+    """A lock that its thread holds until its end; afterwards all who wait for it have it, at once.
 
     A lock that is handed from one to the next would still be locked when `threading` asserts that it is not.
     """
 
-    __slots__ = ("__weakref__", "_end", "_held")
+    __slots__ = ("__weakref__", "_end", "_holders")
 
     def __init__(self) -> None:
         self._end = Event()
-        self._held = False
+        self._holders = 0
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """The first call is the thread's own; any other waits for its end, and returns False if that does not come."""
-        if not self._held:
-            self._held = True
-            return True
-        if not blocking:
-            return self._end.is_set()
-        return self._end.wait(None if timeout < 0 else timeout)
+        if self._holders:
+            if not blocking or timeout == 0:
+                return False
+            if not self._end.wait(None if timeout < 0 else timeout):
+                return False
+        self._holders += 1
+        return True
 
     def release(self) -> None:
-        """The end; again: nothing."""
+        """The first call is the end."""
+        self._holders -= 1
         self._end.set()
 
     def locked(self) -> bool:
-        """True while the thread runs."""
-        return self._held and not self._end.is_set()
+        """True while the thread runs, or somebody has it."""
+        return self._holders > 0
 
     def _at_fork_reinit(self) -> None:
         self._end = Event()
-        self._held = False
+        self._holders = 0
 
 
 class ThreadHandle:
