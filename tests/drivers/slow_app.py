@@ -11,7 +11,8 @@ import psycopg
 import redis
 import requests
 
-REDIS = redis.Redis.from_url(os.environ["REDIS_URL"], max_connections=1000)
+PATIENT = {"socket_timeout": None, "socket_connect_timeout": None}
+REDIS = redis.Redis.from_url(os.environ["REDIS_URL"], max_connections=1000, **PATIENT)
 DATABASE = os.environ["DATABASE_URL"]
 OTHER = os.environ["HTTP_URL"]
 SECONDS = os.environ["SECONDS"]

@@ -49,12 +49,14 @@ def other() -> OtherServer:
     return OtherServer()
 
 
-@pytest.fixture
-def served(postgres: Postgres, redis: Redis, other: OtherServer) -> Iterator[ServedCommand]:
+@pytest.fixture(params=["epoll", "poll"])
+def served(
+    postgres: Postgres, redis: Redis, other: OtherServer, request: pytest.FixtureRequest
+) -> Iterator[ServedCommand]:
     with Running(other) as second:
         environ = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, "SECONDS": str(SECONDS)}
         environ["HTTP_URL"] = f"http://127.0.0.1:{second.port}"
-        with ServedCommand("tests.drivers.slow_app:app", **environ) as served:
+        with ServedCommand("tests.drivers.slow_app:app", "--loop-backend", request.param, **environ) as served:
             yield served
 
 
@@ -106,6 +108,7 @@ def test_slow_requests_are_at_each_server_at_once(
     assert len(set(bodies)) == REQUESTS  # each had its own connection to the database
 
 
+@pytest.mark.parametrize("served", ["epoll"], indirect=True)
 def test_slow_requests_take_the_time_of_one(served: ServedCommand) -> None:
     start = time.monotonic()
     answers(ask(served, "/timed", 1))

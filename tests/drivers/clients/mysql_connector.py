@@ -14,10 +14,12 @@ from mysql.connector.pooling import CNX_POOL_MAXSIZE, MySQLConnectionPool
 from tests.drivers.clients.mysql import MySqlClient, QueuePool
 from tests.drivers.clients.sql import returned
 
+OPTIONS = {"use_pure": True, "autocommit": True, "connection_timeout": 60}
+
 
 class Client(MySqlClient):
     def connect(self, database: str | None) -> Any:
-        return mysql.connector.connect(use_pure=True, autocommit=True, **self.options(database))
+        return mysql.connector.connect(**OPTIONS, **self.options(database))
 
     def pool(self, size: int) -> Any:
         if size > CNX_POOL_MAXSIZE:
@@ -30,7 +32,7 @@ class Pool:
         self.client = client
         self._free = threading.BoundedSemaphore(size)
         options = client.options(client.database)
-        self._pool = MySQLConnectionPool(pool_size=size, use_pure=True, autocommit=True, **options)
+        self._pool = MySQLConnectionPool(pool_size=size, **OPTIONS, **options)
 
     @contextlib.contextmanager
     def connection(self) -> Any:

@@ -9,7 +9,7 @@ from tests.drivers.clients.mysql import MySqlClient, QueuePool
 
 class Client(MySqlClient):
     def connect(self, database: str | None) -> Any:
-        return pymysql.connect(autocommit=True, **self.options(database))
+        return pymysql.connect(autocommit=True, connect_timeout=60, **self.options(database))
 
     def pool(self, size: int) -> Any:
         return QueuePool(self, lambda: self.connect(self.database), size)

@@ -10,13 +10,16 @@ from typing import Any
 
 import redis
 
+# By default both are five seconds, whatever the command waits for and however busy the machine is.
+PATIENT = {"socket_timeout": None, "socket_connect_timeout": None}
+
 
 class Client:
     def __init__(self, url: str) -> None:
         self.url = url
         self.name = f"promises-{uuid.uuid4().hex}"
         self._gates = count(1)
-        self._gatekeeper = redis.Redis.from_url(url, single_connection_client=True)
+        self._gatekeeper = redis.Redis.from_url(url, single_connection_client=True, **PATIENT)
         self._opened_before = self._count_opened()
 
     def pool(self, size: int) -> Any:
@@ -81,7 +84,7 @@ class Pool:
     def __init__(self, client: Client, size: int) -> None:
         self.client = client
         options = {"max_connections": size, "timeout": 60, "client_name": client.name}
-        self._pool = redis.BlockingConnectionPool.from_url(client.url, **options)
+        self._pool = redis.BlockingConnectionPool.from_url(client.url, **options, **PATIENT)
 
     def connection(self) -> Any:
         """A client, which takes a connection of the pool for each command, and for a pipeline."""
