@@ -158,7 +158,7 @@ class SimpleQueue(Storage):
             ValueError: timeout is negative.
         """
         if self._plain:
-            if self.queue:
+            if self.queue and (timeout is None or timeout >= 0):
                 try:
                     item = self.queue.popleft()
                 except IndexError:  # another thread was faster

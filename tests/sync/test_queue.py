@@ -107,6 +107,8 @@ def test_errors_and_names_are_those_of_the_standard_library() -> None:
         Queue(1, [1]).put(2, timeout=-1)
     with pytest.raises(ValueError, match="non-negative"):
         Queue().get(timeout=-1)
+    with pytest.raises(ValueError, match="non-negative"):
+        SimpleQueue(items=[1]).get(timeout=-1)
     with pytest.raises(TypeError):
         Queue("3")  # type: ignore[arg-type]
 
