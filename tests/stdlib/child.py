@@ -55,6 +55,17 @@ def prepare(limit: float) -> None:
     random.seed(20240101)
 
 
+def hand_over(module: types.ModuleType) -> None:
+    """Gives the tests that take a fresh copy of `queue`, which is not patched, what `import queue` gives."""
+    patched = importlib.import_module("queue")
+    for copy in vars(module).values():
+        # One copy is made without the compiled module, to test Python code: that one is left alone.
+        if not isinstance(copy, types.ModuleType) or copy.__name__ != "queue" or copy is patched:
+            continue
+        if copy.SimpleQueue.__module__ == "_queue":
+            copy.SimpleQueue, copy.Empty = patched.SimpleQueue, patched.Empty
+
+
 def run(job: JSON, events: Events, module: types.ModuleType) -> None:
     """Runs the tests of the module that the job has, and tells all of them first."""
     import faulthandler
@@ -88,7 +99,9 @@ def main(path: str) -> None:
     from test.support import os_helper
 
     with os_helper.temp_cwd(f"stdlib_{job['file']}_{os.getpid()}"):
-        run(job, events, importlib.import_module("test." + job["file"]))
+        module = importlib.import_module("test." + job["file"])
+        hand_over(module)
+        run(job, events, module)
     events.tell(event="end")
     sys.stdout.flush()
     sys.stderr.flush()
