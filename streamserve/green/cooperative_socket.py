@@ -96,109 +96,94 @@ class CooperativeSocket:
 
     # ---- waiting
 
-    def _patiently(self, side: Side, direction: int, call: Callable[..., Any], flags: int, *args: Any) -> Any:
-        """Makes a call of the native socket until it does not say that it would block.
+    def _wait_for(self, side: Side, direction: int, flags: int, deadline: float) -> float:
+        """The credit of a side is used up: waits for an edge if it is drained, else gives others their turn.
 
         Args:
-            flags: those among the arguments of the call, in which MSG_DONTWAIT may be.
+            flags: of the call, in which MSG_DONTWAIT may be.
+            deadline: what this returned before for the same call; 0.0 at first.
 
         Raises:
             TimeoutError: the socket's timeout passed.
         """
         timeout = self._timeout
         if timeout == 0.0 or flags & _DONTWAIT:
-            return call(self, *args)
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            seen = side.edges
-            if side.drained == seen:
-                self._wait(side, direction, seen, timeout)
-                seen = side.edges
-            elif not side.credit:
-                _give_turn(side)
-            try:
-                return call(self, *args)
-            except BlockingIOError:
-                side.drained = seen
-            if deadline is not None:
-                timeout = max(deadline - monotonic(), 0.0)
-
-    def _wait(self, side: Side, direction: int, seen: int, timeout: float | None) -> None:
-        if not self._watcher.wait(side, direction, seen, timeout):
+            return deadline  # the call itself says that it would have to wait
+        if side.drained != side.edges:
+            _give_turn(side)
+            return deadline
+        if timeout is not None:
+            now = monotonic()
+            if not deadline:
+                deadline = now + timeout
+            timeout = max(deadline - now, 0.0)
+        if not self._watcher.wait(side, direction, side.edges, timeout):
             raise TimeoutError("timed out")
+        return deadline
 
-    def _receive(self, call: Callable[..., Any], room: int, flags: int, *args: Any) -> Any:
-        """Like `_patiently`, to read at most `room` bytes of a stream; remembers if a short read emptied it."""
-        side = self._reader
-        timeout = self._timeout
-        if timeout == 0.0 or flags & _DONTWAIT:
-            return call(self, *args)
-        deadline = None if timeout is None else monotonic() + timeout
+    def _patiently(self, side: Side, direction: int, call: Callable[..., Any], flags: int, *args: Any) -> Any:
+        """Makes a call of the native socket until it does not say that it would block; see `_wait_for`."""
+        deadline = 0.0
         while True:
+            if side.credit < 1:
+                deadline = self._wait_for(side, direction, flags, deadline)
             seen = side.edges
-            if side.drained == seen:
-                if not self._watcher.wait(side, READ, seen, timeout):
-                    raise TimeoutError("timed out")
-                seen = side.edges
-            elif not side.credit:
-                _give_turn(side)
             try:
-                got = call(self, *args)
+                result = call(self, *args)
             except BlockingIOError:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
+                    raise
                 side.drained = seen
+                side.credit = 0
             else:
-                count = got if got.__class__ is int else len(got)
-                if 0 < count < room and side.trusted:
-                    side.drained = seen
-                    side.credit = 0
-                return got
-            if deadline is not None:
-                timeout = max(deadline - monotonic(), 0.0)
+                side.credit -= 1
+                return result
 
     # ---- receiving
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         side = self._reader
-        credit = side.credit
-        if not credit or flags:
-            return self._receive(_recv, 0 if flags else size, flags, size, flags)
-        seen = side.edges
-        try:
-            data = _recv(self, size)
-        except BlockingIOError:
-            if self._timeout == 0.0:
-                raise
-            side.drained = seen
-        else:
-            if len(data) < size and side.trusted and data:
+        deadline = 0.0
+        while True:
+            if side.credit < 1:
+                deadline = self._wait_for(side, READ, flags, deadline)
+            seen = side.edges
+            try:
+                data = _recv(self, size, flags) if flags else _recv(self, size)
+            except BlockingIOError:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
+                    raise
+                side.drained = seen
+                side.credit = 0
+                continue
+            if len(data) < size and side.trusted and data and not flags:
                 side.drained = seen
                 side.credit = 0
             else:
-                side.credit = credit - 1
+                side.credit -= 1
             return data
-        return self._receive(_recv, size, 0, size)
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         side = self._reader
-        credit = side.credit
-        room = nbytes or len(buffer)
-        if not credit or flags:
-            return self._receive(_recv_into, 0 if flags else room, flags, buffer, nbytes, flags)
-        seen = side.edges
-        try:
-            count = _recv_into(self, buffer, nbytes)
-        except BlockingIOError:
-            if self._timeout == 0.0:
-                raise
-            side.drained = seen
-        else:
-            if 0 < count < room and side.trusted:
+        deadline = 0.0
+        while True:
+            if side.credit < 1:
+                deadline = self._wait_for(side, READ, flags, deadline)
+            seen = side.edges
+            try:
+                count = _recv_into(self, buffer, nbytes, flags)
+            except BlockingIOError:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
+                    raise
+                side.drained = seen
+                side.credit = 0
+                continue
+            if 0 < count < (nbytes or len(buffer)) and side.trusted and not flags:
                 side.drained = seen
                 side.credit = 0
             else:
-                side.credit = credit - 1
+                side.credit -= 1
             return count
-        return self._receive(_recv_into, room, 0, buffer, nbytes)
 
     def recvfrom(self, *args: Any) -> Any:
         return self._patiently(self._reader, READ, _native.recvfrom, _flags(args, 1), *args)
@@ -221,9 +206,8 @@ class CooperativeSocket:
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         side = self._writer
-        credit = side.credit
-        if credit:
-            side.credit = credit - 1
+        if side.credit > 0:
+            side.credit -= 1
             try:
                 return _send(self, data, flags) if flags else _send(self, data)
             except BlockingIOError:
@@ -232,26 +216,39 @@ class CooperativeSocket:
         return self._patiently(side, WRITE, _send, flags, data, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
-        sent = self.send(data, flags)
-        if sent < size:
-            self._send_rest(memoryview(data).cast("B"), sent, flags)
+        side = self._writer
+        sent = 0
+        if side.credit > 0 and data.__class__ is bytes:
+            side.credit -= 1
+            try:
+                sent = _send(self, data, flags) if flags else _send(self, data)
+            except BlockingIOError:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
+                    raise
+            else:
+                if sent == len(data):
+                    return
+        self._send_rest(memoryview(data).cast("B"), sent, flags)
 
     def _send_rest(self, view: memoryview, sent: int, flags: int) -> None:
         """The timeout is for all of it, as in the standard library."""
-        before = self._timeout
-        deadline = None if before is None else monotonic() + before
-        while sent < len(view):
-            side = self._writer
+        side = self._writer
+        deadline = 0.0
+        while True:
+            if side.credit < 1:
+                deadline = self._wait_for(side, WRITE, flags, deadline)
             seen = side.edges
             try:
                 sent += _send(self, view[sent:], flags)
             except BlockingIOError:
-                if before == 0.0 or flags & _DONTWAIT:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
                     raise
                 side.drained = seen
-            if side.drained == seen:
-                self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
+                side.credit = 0
+                continue
+            side.credit -= 1
+            if sent >= len(view):
+                return
 
     def sendto(self, data: Any, *args: Any) -> int:
         *flags, address = args or (None,)
@@ -338,7 +335,10 @@ class CooperativeSocket:
         """Waits for the outcome and asks for it by connecting again: so the kernel also forgets a failure."""
         side = self._writer
         while True:
-            self._wait(side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0))
+            if not self._watcher.wait(
+                side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0)
+            ):
+                raise TimeoutError("timed out")
             seen = side.edges
             code = _native.connect_ex(self, address)
             if code in (0, errno.EISCONN):
