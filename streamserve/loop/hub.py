@@ -34,6 +34,9 @@ BUDGET = 256
 THREADPOOL_SIZE = 10
 """Native threads at most in the pool of a hub."""
 
+IDLE_THREAD = 5.0
+"""Seconds without work after which such a thread ends."""
+
 RECHECK = 1_000_000_000
 """Nanoseconds after which a hub with nothing to do looks again whether another thread is left to wake it."""
 
@@ -282,6 +285,9 @@ class Hub(RawGreenlet, FailureReports):
     def _nothing_left(self) -> None:
         if self.ready or self._other_threads:  # a signal's function ran after the poll
             return
+        if self._threadpool:  # it still has calls to finish, which will be told here
+            self._poll(RECHECK)
+            return
         if self._idle_waiters:
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
@@ -339,7 +345,7 @@ class Hub(RawGreenlet, FailureReports):
         if self._threadpool is None:
             from streamserve.loop.threadpool import ThreadPool  # it stands on this module
 
-            self._threadpool = ThreadPool(THREADPOOL_SIZE, self)
+            self._threadpool = ThreadPool(THREADPOOL_SIZE, self, IDLE_THREAD)
         return self._threadpool
 
     @threadpool.setter

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import Any
 
@@ -158,6 +159,39 @@ class TestTheEnd:
         assert get_hub().join() is True
         joinall([first, second])
         assert (first.value, second.value) == (True, True)
+
+    def test_join_waits_for_the_calls_of_the_thread_pool(self) -> None:
+        log: list[str] = []
+        gate = threading.Event()
+        result = get_hub().threadpool.spawn(lambda: (gate.wait(20), log.append("done")))
+        spawn(sleep, 0).link(lambda _: gate.set())
+        assert get_hub().join() is True
+        assert log == ["done"]
+        assert result.ready()
+
+    def test_another_thread_that_runs_may_still_wake_it(self) -> None:
+        waiter = Waiter(get_hub())
+        thread = threading.Timer(0.01, waiter.wake_threadsafe, ["woken"])
+        thread.start()
+        assert waiter.park() == "woken"
+        thread.join()
+
+    def test_the_end_of_the_last_other_thread_is_noticed(self) -> None:
+        assert (
+            run_alone("""
+            import threading
+            from streamserve.errors import LoopExit
+            from streamserve.loop.hub import get_hub
+            from streamserve.loop.waiter import Waiter
+
+            threading.Timer(0.01, int).start()
+            try:
+                Waiter(get_hub()).park()
+            except LoopExit:
+                print("LoopExit")
+            """)
+            == "LoopExit"
+        )
 
     def test_a_callback_from_elsewhere_is_seen_before_giving_up(self) -> None:
         hub = get_hub()
