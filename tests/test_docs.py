@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-FOLDERS = ["", "streamserve/", "streamserve/core/", "streamserve/loop/", "streamserve/http/"]
+ROOMS = ["core", "loop", "sync", "green", "monkey", "server", "http"]
+FOLDERS = ["", "streamserve/", *(f"streamserve/{room}/" for room in ROOMS)]
 
 
 @pytest.fixture
