@@ -107,6 +107,10 @@ fuzz-replay:
 fuzz: ## fuzz the parsers of the core until Ctrl-C
 	@$(MAKE) -C fuzz
 
+.PHONY: test-stdlib
+test-stdlib: ready ## CPython's own tests of sockets, threads and queues, patched (ARGS=--recheck: the disabled ones)
+	@$(BIN)/python -m tests.stdlib $(ARGS)
+
 .PHONY: asan
 asan: $(INSTALLED) ## the tests of the core, built with ASan and UBSan, in a copy of the tree
 	@.ci/asan "$(abspath $(BIN))/python" $(ARGS)
