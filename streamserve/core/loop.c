@@ -146,7 +146,7 @@ static void pending_remove(ss_loop *loop, ss_io *io) {
 void ss_io_close(ss_loop *loop, ss_io *io, bool closing) {
     ss_slot *slot = &loop->slots[io->index];
     pending_remove(loop, io);
-    if (!closing && loop->owners[io->fd] == (uint64_t)ss_io_handle(io))
+    if (!closing && io->fd >= 0 && loop->owners[io->fd] == (uint64_t)ss_io_handle(io))
         loop->backend->remove(loop, io);
     slot->io = NULL;
     slot->generation = slot->generation == INT32_MAX ? 1 : slot->generation + 1;
