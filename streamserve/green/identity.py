@@ -10,6 +10,7 @@ are addresses; the counter does not come near them.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,9 @@ def ident_of(greenlet: Any) -> int:
 class _Ends(list[Callable[[], Any]]):
     """What is to be called when this is freed, which is when the greenlet ends whose local has it."""
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if finalizing():  # the modules that the actions belong to are empty; nobody waits any more
+            return
         for action in self:
             action()
 

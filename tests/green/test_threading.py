@@ -219,3 +219,21 @@ def test_importing_the_green_module_alone_changes_nothing() -> None:
     assert "Thread" not in green.__implements__
     assert {"_DummyThread", "_shutdown", "Lock", "local", "get_ident"} <= set(green.__implements__)
     assert threading.Lock is not green.Lock  # type: ignore[attr-defined]
+
+
+def test_native_thread_that_outlives_the_main_one_ends_in_silence() -> None:
+    assert printed(
+        START
+        + """
+native = get_original("_thread", "allocate_lock")()  # never free again: the thread waits until the process is gone
+native.acquire()
+asked = threading.Event()
+def outlive():
+    threading.current_thread()
+    asked.set()
+    native.acquire()
+get_original("_thread", "start_new_thread")(outlive, ())
+greenlets = [streamserve.spawn(lambda: (threading.current_thread(), time.sleep(1000))) for _ in range(3)]
+print(asked.wait(60))
+"""
+    ) == ["True"]
