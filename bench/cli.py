@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
-from bench import greenlets, machine, profile, report, wsgi
+from bench import greenlets, machine, profile, report, slowloris, tls, wsgi
 from bench.cases import CASES, Setting
 from bench.environments import ROOT, PeerUnavailable
 from bench.idle import raise_file_limit
@@ -19,7 +20,7 @@ def main() -> int:
     options = parser().parse_args()
     try:
         server_core, load_core = machine.cores()
-        peers = [] if options.what == "greenlets" else chosen(options.peers)
+        peers = chosen(options.peers) if hasattr(options, "peers") else []
     except (RuntimeError, ValueError) as error:
         print(f"bench: {error}")
         return 2
@@ -34,6 +35,12 @@ def main() -> int:
         for name in options.case or list(CASES):
             results.append(wsgi.measure(CASES[name], peers, setting, options.rounds, options.python))
             print("\n" + report.table(results[-1]), flush=True)
+    elif options.what == "slowloris":
+        return _slowloris(options, facts, server_core, load_core)
+    elif options.what == "tls":
+        for name in options.case or list(tls.CASES):
+            results.append(tls.measure(name, options.rounds, options.seconds, options.python, server_core, load_core))
+            print("\n" + report.table(results[-1]), flush=True)
     elif options.what == "profile":
         return _profile(options, server_core)
     else:
@@ -43,6 +50,19 @@ def main() -> int:
     if options.json:
         report.write_json(options.json, facts, vars(options), results)
     return 1 if report.failed(results) else 0
+
+
+def _slowloris(options: argparse.Namespace, facts: dict[str, str], server_core: int, load_core: int) -> int:
+    try:
+        outcomes = slowloris.measure(options.seconds, options.python, server_core, load_core)
+    except (PeerUnavailable, WrongAnswer, RuntimeError, OSError) as error:
+        print(f"bench: {error}")
+        return 2
+    print("\n" + slowloris.table(outcomes), flush=True)
+    if options.json:
+        document = {"machine": facts, "options": vars(options), "slowloris": slowloris.as_json(outcomes)}
+        options.json.write_text(json.dumps(document, indent=1, default=str) + "\n")
+    return 0 if all(outcome.met() for outcome in outcomes) else 1
 
 
 def _profile(options: argparse.Namespace, core: int) -> int:
@@ -67,13 +87,18 @@ def parser() -> argparse.ArgumentParser:
     web.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: %(default)s")
     web.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
     green = commands.add_parser("greenlets", help="greenlets and what they wait with, against gevent")
+    slow = commands.add_parser("slowloris", help="latency of good clients and RSS under 5,000 slow ones")
+    slow.add_argument("--seconds", type=float, default=2.5, help="of each window; default: %(default)s")
     count = commands.add_parser("profile", help="user-space instructions per request, by library and function")
     count.add_argument("--peers", default="streamserve", help="comma-separated; default: %(default)s")
     count.add_argument("--browser", action="store_true", help="send a browser's 14 fields")
     green.add_argument(
         "--case", action="append", choices=list(greenlets.CASES), help="repeatable; default: all of them"
     )
-    for command in (web, green, count):
+    secure = commands.add_parser("tls", help="CPU per response over TLS, against nginx")
+    secure.add_argument("--case", action="append", choices=list(tls.CASES), help="repeatable; default: all of them")
+    secure.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
+    for command in (web, green, count, slow, secure):
         command.add_argument("--rounds", type=int, default=5, help="samples of each; default: %(default)s")
         command.add_argument("--nice", type=int, default=0, help="priority; -10 (as root) on a machine that others use")
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")

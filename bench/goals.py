@@ -19,6 +19,8 @@ RATIOS = {
     ("pool-map", "gevent"): 0.6,
     ("redis", "gevent"): 0.8,
     ("echo", "gevent"): 0.6,
+    ("tls13-1m", "nginx"): 1.3,
+    ("tls12-1m", "nginx"): 1.3,
     ("semaphore", "gevent"): 3.0,
     ("rlock", "gevent"): 3.0,
     ("queue-free", "gevent"): 3.0,

@@ -24,10 +24,14 @@ class Holder:
 
     def alive(self) -> int:
         """Connections that the server has neither closed nor written to."""
+        return self.ask("alive")
+
+    def ask(self, word: str) -> int:
+        """Have it count, and read its answer `WORD N`."""
         assert self._process.stdin is not None
         self._process.stdin.write("count\n")
         self._process.stdin.flush()
-        return self.read("alive")
+        return self.read(word)
 
     def read(self, word: str) -> int:
         """Read the line `WORD N`.

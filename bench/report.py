@@ -52,6 +52,9 @@ COLUMNS = {
     "hello": LOAD_COLUMNS,
     "browser": LOAD_COLUMNS,
     "sleep": LOAD_COLUMNS,
+    "tls13-1m": LOAD_COLUMNS[:2],
+    "tls12-1m": LOAD_COLUMNS[:2],
+    "tls13-1k": LOAD_COLUMNS[:2],
     "idle": (Column("RSS MB before", "rss_before", 1e-6, 1), Column("RSS MB after", "rss_after", 1e-6, 1)),
     "many": (Column("us alone", "alone_us", 1, 2), Column("us crowded", "crowded_us", 1, 2)),
 }

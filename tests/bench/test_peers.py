@@ -17,6 +17,8 @@ from bench.greenlets import CASES as GREENLET_CASES
 from bench.measurement import Target, window
 from bench.peers import HELLO_APP, PEERS, chosen
 from bench.server import running
+from bench.tls import CASES as TLS_CASES
+from bench.tls import SUBJECTS as TLS_SUBJECTS
 
 
 def test_every_requirement_is_pinned_exactly() -> None:
@@ -32,7 +34,10 @@ def test_every_peer_either_sleeps_or_says_why_not() -> None:
 
 def test_goals_name_cases_and_peers_that_exist() -> None:
     for case, peer in [*RATIOS, *VALUES]:
-        assert case in {**CASES, **GREENLET_CASES} and peer in PEERS
+        if case in TLS_CASES:
+            assert peer in TLS_SUBJECTS
+        else:
+            assert case in {**CASES, **GREENLET_CASES} and peer in PEERS
 
 
 def test_an_unknown_peer_is_named_with_those_that_exist() -> None:
