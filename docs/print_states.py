@@ -14,7 +14,7 @@ CORE = PAGE.parents[1] / "streamserve" / "core"
 CAUSES = {
     ("HEAD", "BODY"): "the head is complete, its small Content-Length body is not",
     ("HEAD", "REQUEST"): "the head is complete and the request reported",
-    ("HEAD", "FLUSH"): "the core refuses, and the socket does not take the whole answer",
+    ("HEAD", "FLUSH"): "the core refuses, and the socket does not take the whole answer, or TLS is to say goodbye",
     ("HEAD", "LINGER"): "the core refuses: a bad head, the head deadline, too many connections",
     ("HEAD", "CLOSED"): "the peer is gone, or the idle deadline passed, or the server stops",
     ("BODY", "REQUEST"): "the body is complete and the request reported",
@@ -31,6 +31,7 @@ CAUSES = {
     ("FLUSH", "LINGER"): "the queue is empty, the connection ends, and input is unread",
     ("FLUSH", "CLOSED"): "the queue is empty and the connection ends, or the write deadline passed, or it is dead",
     ("DISCARD", "HEAD"): "the body has ended",
+    ("DISCARD", "FLUSH"): "with TLS, before LINGER: the peer is told that we end",
     ("DISCARD", "LINGER"): "the rest is malformed or over the drain limit",
     ("DISCARD", "CLOSED"): "the rest did not come in time, or the peer is gone",
     ("LINGER", "CLOSED"): "the peer closed, the linger deadline passed, or it sent a megabyte more",

@@ -7,12 +7,30 @@ value and its origin before it.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from streamserve.address import Address, TcpAddress, parse_address
 from streamserve.errors import ConfigurationError
+from streamserve.log_format import JSON, parse_format
 
-__all__ = ["Kind", "addresses", "choice", "count", "size", "switch", "text", "time"]
+__all__ = [
+    "Kind",
+    "Network",
+    "addresses",
+    "choice",
+    "choices",
+    "count",
+    "files",
+    "log_format",
+    "networks",
+    "size",
+    "switch",
+    "text",
+    "time",
+]
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,17 @@ def choice(*choices: str) -> Kind:
         return value.lower()
 
     return Kind(read, "|".join(choices))
+
+
+def log_format() -> Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value.isprintable():
+            raise ConfigurationError("is no line of text; give common, combined, json or a string with fields")
+        if value != JSON:
+            parse_format(value)
+        return value
+
+    return Kind(read, "FORMAT")
 
 
 SWITCH_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -142,6 +171,21 @@ def _size_words(size: int) -> str:
     return str(size)
 
 
+def files() -> Kind:
+    """Paths; as text they are separated by commas."""
+
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+            raise ConfigurationError("is no list of files; give paths")
+        if any("\0" in item for item in value):
+            raise ConfigurationError("has a NUL in a path; give files that exist")
+        return tuple(value)
+
+    return Kind(read, "FILE", several=True, empty=True)
+
+
 def addresses() -> Kind:
     def read(value: object) -> tuple[Address, ...]:
         if isinstance(value, str):
@@ -156,3 +200,41 @@ def addresses() -> Kind:
         return parsed
 
     return Kind(read, "ADDRESS", several=True)
+
+
+def _parts_of(value: object) -> list[Any]:
+    """The items of a list, each of which may be a text that separates several by commas or blanks."""
+    parts: list[Any] = []
+    for item in value if isinstance(value, list | tuple) else (value,):
+        parts += [part for part in re.split(r"[\s,]+", item) if part] if isinstance(item, str) else [item]
+    return parts
+
+
+def networks() -> Kind:
+    """Addresses and networks of peers; "*" is all of them, empty none."""
+    remedy = "give addresses such as 10.0.0.1, networks such as 10.0.0.0/8 or fd00::/8, or *"
+
+    def read(value: object) -> tuple[Network, ...]:
+        found: list[Network] = []
+        for part in _parts_of(value):
+            for text in ("0.0.0.0/0", "::/0") if part == "*" else (part,):
+                try:
+                    found.append(ip_network(str(text)))
+                except ValueError as problem:
+                    raise ConfigurationError(f"{problem}; {remedy}") from None
+        return tuple(found)
+
+    return Kind(read, "NETWORKS", several=True, empty=True)
+
+
+def choices(*known: str) -> Kind:
+    """Several of a few words; empty is none."""
+
+    def read(value: object) -> tuple[str, ...]:
+        words = tuple(str(part).lower() for part in _parts_of(value))
+        for word in words:
+            if word not in known:
+                raise ConfigurationError(f"has {word!r}; give any of {', '.join(known)}")
+        return words
+
+    return Kind(read, "|".join(known), several=True, empty=True)

@@ -9,11 +9,26 @@ except the code that obeys it.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
 from streamserve.address import Address, TcpAddress
 from streamserve.errors import ConfigurationError
-from streamserve.setting_kinds import Kind, addresses, choice, count, size, switch, text, time
+from streamserve.setting_kinds import (
+    Kind,
+    Network,
+    addresses,
+    choice,
+    choices,
+    count,
+    files,
+    log_format,
+    networks,
+    size,
+    switch,
+    text,
+    time,
+)
 
 __all__ = ["Entry", "Settings", "entries"]
 
@@ -61,6 +76,22 @@ class Settings:
     max_connections: int = setting(20000, count(0, 1_000_000), "Listening",
         "Connections open at once on each address; more are answered 503. 0: no limit.")
 
+    certfile: tuple[str, ...] = setting((), files(), "TLS",
+        "Speak TLS, with this certificate and its chain (PEM). Given again: another; the name asked for chooses.")
+    keyfile: tuple[str, ...] = setting((), files(), "TLS",
+        "The private key (PEM) of each certfile, in their order. None: the certfiles hold the keys too.")
+    ca_certs: str = setting("", text("give a file", metavar="FILE"), "TLS",
+        "Who may sign the certificates of clients (PEM).")
+    client_cert: Literal["none", "optional", "required"] = setting(
+        "none", choice("none", "optional", "required"), "TLS",
+        "Whether clients are asked for a certificate, and turned away without one; it needs ca_certs.")
+    tls_min: Literal["1.2", "1.3"] = setting("1.2", choice("1.2", "1.3"), "TLS",
+        "The oldest version of TLS that clients may speak.")
+    ciphers: str = setting("", text("give a list as `openssl ciphers` takes it"), "TLS",
+        "Ciphers for TLS 1.2, as OpenSSL writes them. Empty: Python's choice.")
+    handshake_timeout: float = setting(10.0, time(), "TLS",
+        "From the accept of a connection until its TLS handshake is complete; later it is closed. 0: no deadline.")
+
     concurrency: int = setting(1000, count(1, 1_000_000), "Concurrency",
         "Requests that run at once, each on a greenlet of its own.")
     queue: int = setting(1000, count(0, 1_000_000), "Concurrency",
@@ -74,6 +105,8 @@ class Settings:
         "Header fields in a request; more are answered 431.")
     max_body_bytes: int = setting(0, size(1, 1 << 50, zero=True), "Limits",
         "The largest request body; a larger one is answered 413. 0: no limit, the application decides.")
+    max_buffer_bytes: int = setting(1 << 30, size(1 << 20, 1 << 50, zero=True), "Limits",
+        "What all connections together may hold in buffers; above it requests are answered 503. 0: no limit.")
 
     head_timeout: float = setting(15.0, time(), "Deadlines",
         "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")
@@ -88,11 +121,32 @@ class Settings:
 
     underscore_headers: Literal["drop", "refuse", "keep"] = setting("drop", choice("drop", "refuse", "keep"), "HTTP",
         "Header names with an underscore, which WSGI cannot tell from a dash: drop them, answer 400, or keep them.")
+    forwarded_allow_ips: tuple[Network, ...] = setting(
+        (IPv4Network("127.0.0.1"), IPv6Network("::1")), networks(), "HTTP",
+        "Proxies whose X-Forwarded-* and Forwarded headers count: addresses and networks, * for all, empty for none."
+        " Where it is not empty, peers on unix sockets count too.")
+    forwarded_parts: tuple[str, ...] = setting(("for", "proto"), choices("for", "proto", "host", "port"), "HTTP",
+        "What is taken from those headers: the client's address, the scheme, the host, the port. Take only what your"
+        " proxy always writes itself: what it lets through, clients choose.")
+    proxy_protocol: Literal["off", "on"] = setting("off", choice("off", "on"), "HTTP",
+        "Connections from the load balancers in proxy_allow_ips begin with a PROXY protocol header, version 1 or 2,"
+        " which names the client. Not beside certfile.")
+    proxy_allow_ips: tuple[Network, ...] = setting(
+        (IPv4Network("127.0.0.1"), IPv6Network("::1")), networks(), "HTTP",
+        "Who speaks the PROXY protocol: addresses and networks, * for all; peers on unix sockets do too.")
+    early_hints: Literal["off", "on"] = setting("off", choice("off", "on"), "HTTP",
+        "Give applications wsgi.early_hints in their environ: called with headers, it sends 103 Early Hints.")
     server_header: str = setting("streamserve", text("give printable ASCII", pattern="[ -~]*"), "HTTP",
         "The Server field of responses. Empty: none is sent.")
 
     access_log: str = setting("", text("give a file, or - for standard output", metavar="FILE"), "Logging",
         "Write a line for each request to this file, or to standard output (-). Empty: no access log.")
+    access_log_format: str = setting("combined", log_format(), "Logging",
+        "The lines of the access log: common, combined, json, or gunicorn's fields such as %(h)s and %({host}i)s.")
+    request_ids: Literal["off", "make", "accept"] = setting("off", choice("off", "make", "accept"), "Logging",
+        "An id for each request, in HTTP_X_REQUEST_ID: made, or the client's X-Request-ID if valid (accept).")
+    request_id_header: str = setting("", text("give a field name", pattern="[A-Za-z][A-Za-z0-9-]*|"), "Logging",
+        "The response field that sends the request's id back, such as X-Request-ID; ids are made then. Empty: none.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
         "info", choice("debug", "info", "warning", "error", "critical"), "Logging",
         "The least severe messages of the server that are written to standard error.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -13,9 +11,14 @@ from typing import Any
 
 from streamserve.address import TcpAddress, address_of, open_listener
 from streamserve.core import ffi, lib
-from streamserve.http.access_log import AccessLog
+from streamserve.errors import ConfigurationError
+from streamserve.http.access_log import open_access_log
+from streamserve.http.certificates import load_certificates
 from streamserve.http.endpoint import Endpoint
+from streamserve.http.forwarded import ForwardedHeaders
+from streamserve.http.refusals import Refusals
 from streamserve.http.response_head import HeadCache
+from streamserve.http.tls import TlsEndpoint
 from streamserve.loop.hub import Hub, get_hub
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waiting import sleep
@@ -23,18 +26,7 @@ from streamserve.settings import Settings
 
 __all__ = ["WSGIServer"]
 
-_log = logging.getLogger("streamserve.wsgi")
 Record = tuple[int, int, int, int]  # a request, as the core reports it (api.h)
-_LIMITS = {
-    lib.SS_LINE_TOO_LONG: "max_request_line",
-    lib.SS_HEAD_TOO_LARGE: "max_header_bytes",
-    lib.SS_TOO_MANY_FIELDS: "max_header_fields",
-    lib.SS_BODY_TOO_LARGE: "max_body_bytes",
-    lib.SS_HEAD_TIMEOUT: "head_timeout",
-    lib.SS_BODY_TIMEOUT: "body_timeout",
-    lib.SS_OVERLOADED: "max_connections",
-}
-"""The setting that a refusal enforces."""
 
 _DRAIN_CHECK = 0.02  # seconds between looks at whether the last responses are out
 
@@ -53,7 +45,7 @@ class WSGIServer:
         settings: limits, deadlines and concurrency; None: the defaults.
 
     Raises:
-        ConfigurationError: an address cannot be listened on.
+        ConfigurationError: an address cannot be listened on, or a certificate not used.
 
     Example:
         >>> WSGIServer("127.0.0.1:8000", application).serve_forever()
@@ -73,10 +65,18 @@ class WSGIServer:
         self.software = settings.server_header or "streamserve"
         self.base_env = dict(environ or {})
         self.underscore_headers = settings.underscore_headers
+        proxies = settings.forwarded_allow_ips
+        self.forwarding = ForwardedHeaders(proxies, settings.forwarded_parts) if proxies else None
         self.concurrency = settings.concurrency
         self.active = 0
         self.waiting: deque[tuple[Endpoint, Record]] = deque()
-        self.access_log = self._open_access_log(log)
+        self.access_log = open_access_log(log, settings.access_log, settings.access_log_format)
+        self.refusals = Refusals(settings, self.access_log)
+        self.certificates = load_certificates(settings)
+        if self.certificates is not None and settings.proxy_protocol == "on":
+            raise ConfigurationError(
+                "proxy_protocol=on is not read before TLS, which certfile asks for; let the load balancer end TLS"
+            )
         self.sockets = [
             _as_socket(item, backlog or settings.backlog)
             for item in (listener if isinstance(listener, list) else [listener])
@@ -85,8 +85,6 @@ class WSGIServer:
         self._endpoints: dict[int, Endpoint] = {}
         self._stopping = False
         self._stopped: list[Waiter] = []
-        self._refused = 0
-        self._refused_logged = 0.0
 
     # ---- the life of a server
 
@@ -113,8 +111,6 @@ class WSGIServer:
         if self.started:
             return
         hub = self._hub = get_hub()
-        hub.core_handlers[lib.SS_EVENT_REFUSED] = self._note_refusal
-        hub.core_handlers[lib.SS_EVENT_ACCEPT_FAILED] = self._note_accept_failure
         heads = HeadCache(self.settings.server_header)
         config = self._core_config()
         for socket in self.sockets:
@@ -123,10 +119,41 @@ class WSGIServer:
                 code = lib.ss_loop_errno(hub.core)
                 self.close()  # also those that did start
                 raise OSError(code, f"cannot listen on {address_of(socket)}: {os.strerror(code)}")
+            self._expect_proxies(hub, number)
             name, port = _server_name(socket)
-            endpoint = Endpoint(self, hub, name, port, heads)
+            endpoint = self._make_endpoint(hub, name, port, heads)
+            endpoint.open(number)
             self._endpoints[number] = endpoint
             hub.request_handlers[number] = endpoint.admit
+            self.refusals.open(hub, number)
+
+    def _expect_proxies(self, hub: Hub, listener: int) -> None:
+        """Tells the core which peers speak the PROXY protocol."""
+        if self.settings.proxy_protocol == "off":
+            return
+        proxies = self.settings.proxy_allow_ips
+        networks: Any = ffi.new("ss_network[]", len(proxies))
+        for place, proxy in enumerate(proxies):
+            packed = proxy.network_address.packed
+            networks[place].address[0 : len(packed)] = packed
+            networks[place].length = len(packed)
+            networks[place].bits = proxy.prefixlen
+        lib.ss_listener_proxies(hub.core, listener, networks, len(proxies))
+
+    def _make_endpoint(self, hub: Hub, name: str, port: str, heads: HeadCache) -> Endpoint:
+        if self.certificates is None:
+            return Endpoint(self, hub, name, port, heads)
+        return TlsEndpoint(self, hub, name, port, heads, self.certificates)
+
+    def reload_certificates(self) -> None:
+        """Reads the certificate files again: new connections get what they hold now, open ones live on.
+
+        Raises:
+            ConfigurationError: a file cannot be used, or the server speaks no TLS; everything stays as it was.
+        """
+        if self.certificates is None:
+            raise ConfigurationError("there are no certificates to reload; give --certfile")
+        self.certificates.reload()
 
     def serve_forever(self) -> None:
         """Serves until `stop` is called, or the greenlet is interrupted."""
@@ -175,15 +202,18 @@ class WSGIServer:
             self.waiting.clear()
             for number, endpoint in self._endpoints.items():
                 lib.ss_listener_close(endpoint.core, number)
+                endpoint.close(number)
                 if endpoint.core is hub.core:  # else: a child of fork, where the number may be another's
                     hub.request_handlers.pop(number, None)
+                    hub.listener_handlers.pop(number, None)
             self._endpoints.clear()
             for waiter in list(hub.connection_waiters.values()):
                 waiter.wake()
             hub.connection_waiters.clear()
         self._close_sockets()
+        self.refusals.close()
         if self.access_log is not None:
-            self.access_log.flush()
+            self.access_log.close()
         for waiter in self._stopped:
             waiter.wake()
         self._stopped.clear()
@@ -210,7 +240,7 @@ class WSGIServer:
         elif len(self.waiting) < self.settings.queue:
             self.waiting.append((endpoint, record))
         else:
-            self._note_overload(record[1])
+            self.refusals.note_overload(record[1], self.concurrency, self.settings.queue)
             lib.ss_conn_refuse(self._core, record[1], lib.SS_OVERLOADED)
 
     def admit_waiting(self) -> None:
@@ -224,42 +254,6 @@ class WSGIServer:
     def _core(self) -> Any:
         return self._hub.core if self._hub is not None else ffi.NULL
 
-    # ---- what the core reports
-
-    def _note_refusal(self, handle: int, refusal: int) -> None:
-        text = ffi.string(lib.ss_refusal_text(refusal)).decode()
-        level = logging.WARNING if refusal == lib.SS_OVERLOADED else logging.INFO
-        name = _LIMITS.get(refusal)
-        limit = f" ({name}={getattr(self.settings, name)})" if name is not None else ""
-        self._note_bad_client(handle, level, f"refused with {lib.ss_refusal_status(refusal)}: {text}{limit}")
-
-    def _note_overload(self, handle: int) -> None:
-        self._note_bad_client(
-            handle,
-            logging.WARNING,
-            f"refused with 503: concurrency={self.concurrency} and queue={self.settings.queue} are exhausted",
-        )
-
-    def _note_bad_client(self, handle: int, level: int, text: str) -> None:
-        """One line a second at most: a flood of bad requests must not become a flood of lines."""
-        self._refused += 1
-        now = time.monotonic()
-        if now - self._refused_logged >= 1:
-            more = f"; refusals since the last such line: {self._refused}" if self._refused > 1 else ""
-            _log.log(level, "%s%s%s", self._client(handle), text, more)
-            self._refused_logged = now
-            self._refused = 0
-
-    def _client(self, handle: int) -> str:
-        """Who is at the other end, for a log line: "192.0.2.1 " or nothing."""
-        text = ffi.new("char[]", 128)
-        size = lib.ss_conn_address(self._core, handle, 0, text, 128)
-        host = ffi.string(text).decode("ascii") if size > 0 else ""
-        return f"{host} " if host else ""
-
-    def _note_accept_failure(self, listener: int, code: int) -> None:
-        _log.error("accepting pauses for a second: %s; raise the limit of open files (ulimit -n)", os.strerror(code))
-
     # ---- settings
 
     def _core_config(self) -> Any:
@@ -270,22 +264,15 @@ class WSGIServer:
         config.limits.max_head = settings.max_header_bytes
         config.limits.max_fields = settings.max_header_fields
         config.max_body = settings.max_body_bytes
+        config.max_buffers = settings.max_buffer_bytes
         config.head_timeout = _ns(settings.head_timeout)
         config.body_timeout = _ns(settings.body_timeout)
         config.write_timeout = _ns(settings.write_timeout)
         config.idle_timeout = _ns(settings.keep_alive_timeout)
         config.max_connections = settings.max_connections
+        config.tls = self.certificates is not None
+        config.handshake_timeout = _ns(settings.handshake_timeout)
         return config
-
-    def _open_access_log(self, log: Any) -> AccessLog | None:
-        if log is None:
-            return None
-        if log != "default":
-            return AccessLog(log)
-        name = self.settings.access_log
-        if not name:
-            return None
-        return AccessLog(sys.stdout if name == "-" else open(name, "a", encoding="utf-8", buffering=1 << 16))
 
     def __repr__(self) -> str:
         where = ", ".join(str(address) for address in self.addresses) if self.sockets[0].fileno() >= 0 else "closed"

@@ -1,5 +1,12 @@
 """What every test gets without asking, and the servers that it may ask for."""
 
+import signal
+
 from tests.support.servers.fixtures import mariadb, postgres, redis
 
 __all__ = ["mariadb", "postgres", "redis"]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what runs in its background like that, and children inherit it: the servers that tests stop
+    # by Ctrl-C would not hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

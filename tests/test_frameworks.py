@@ -36,13 +36,13 @@ application = get_wsgi_application()
 def test_django_app(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(DJANGO)
     with ServedCommand("project:application", cwd=tmp_path) as server, requests.Session() as client:
-        greeting = client.get(f"{server.url}/greet/", params={"name": "Zoë"}, timeout=10)
+        greeting = client.get(f"{server.url}/greet/", params={"name": "Zoë"}, timeout=60)
         assert (greeting.text, greeting.headers["X-Scheme"]) == ("Hello Zoë", "http")
         files = {"file": ("notes.bin", bytes(3_000_000))}
-        answer = client.post(f"{server.url}/upload/", data={"note": "ok"}, files=files, timeout=10)
+        answer = client.post(f"{server.url}/upload/", data={"note": "ok"}, files=files, timeout=60)
         assert answer.text == "notes.bin 3000000 ok"
-        assert client.get(f"{server.url}/count/", timeout=10).text == "0\n1\n2\n"
-        assert client.get(f"{server.url}/missing/", timeout=10).status_code == 404
+        assert client.get(f"{server.url}/count/", timeout=60).text == "0\n1\n2\n"
+        assert client.get(f"{server.url}/missing/", timeout=60).status_code == 404
 
 
 FLASK = """
@@ -67,5 +67,5 @@ def create_app():
 def test_flask_app_from_a_factory(tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(FLASK)
     with ServedCommand("project:create_app()", cwd=tmp_path) as server, requests.Session() as client:
-        assert client.post(f"{server.url}/echo", json={"a": ["é", 1]}, timeout=10).json() == {"a": ["é", 1]}
-        assert client.get(f"{server.url}/count", timeout=10).text == "0\n1\n2\n"
+        assert client.post(f"{server.url}/echo", json={"a": ["é", 1]}, timeout=60).json() == {"a": ["é", 1]}
+        assert client.get(f"{server.url}/count", timeout=60).text == "0\n1\n2\n"

@@ -14,6 +14,7 @@ import requests
 
 import streamserve
 from streamserve.core._native import ffi, lib
+from streamserve.settings import Settings, entries
 from tests.support.process import ServedCommand
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +29,26 @@ STRUCTS = {
     "Chunked": "ss_chunked",
     "ListenerConfig": "ss_listener_config",
     "ResponseHead": "ss_response_head",
+    "TlsPlain": "ss_tls_plain",
+    "Network": "ss_network",
 }
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml", "docs/docker.md", "README.md"])
+def test_variables_that_are_shown_exist_and_values_are_valid(file: str) -> None:
+    """Those of Docker are given as NAME=value or as NAME: value."""
+    text = (ROOT / file).read_text()
+    names = {entry.variable: entry.name for entry in entries()}
+    assert set(re.findall(r"STREAMSERVE_[A-Z_]+", text)) <= {*names, "STREAMSERVE_CONFIG", "STREAMSERVE_"}
+    for variable, value in re.findall(r"""(STREAMSERVE_[A-Z_]+)(?:=|: )"?([^\s"`\\]+)""", text):
+        Settings(**{names[variable]: value})
+
+
+def test_an_engine_waits_longer_than_the_server_takes_to_stop() -> None:
+    period = re.search(r"stop_grace_period: ([0-9]+)s", (ROOT / "compose.yaml").read_text())
+    assert period and int(period[1]) > Settings().graceful_timeout
 
 
 def stub_class(name: str) -> ast.ClassDef:
@@ -100,7 +118,7 @@ def readme_blocks() -> list[str]:
 def test_first_app_of_the_readme_is_served(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(readme_blocks()[0])
     with ServedCommand("hello:app", cwd=tmp_path) as server:
-        assert requests.get(server.url, timeout=10).text == "Hello from streamserve\n"
+        assert requests.get(server.url, timeout=60).text == "Hello from streamserve\n"
 
 
 def test_library_example_of_the_readme_says_what_it_promises(tmp_path: Path) -> None:

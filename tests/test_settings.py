@@ -23,20 +23,36 @@ OTHER_VALUES = {
     "bind": "127.0.0.1:9000",
     "backlog": "100",
     "max_connections": "50",
+    "certfile": "/etc/site.pem",
+    "keyfile": "/etc/site.key",
+    "ca_certs": "/etc/clients.pem",
+    "client_cert": "required",
+    "tls_min": "1.3",
+    "ciphers": "ECDHE+AESGCM",
+    "handshake_timeout": "3s",
     "concurrency": "10",
     "queue": "20",
     "max_request_line": "4k",
     "max_header_bytes": "128k",
     "max_header_fields": "30",
     "max_body_bytes": "1g",
+    "max_buffer_bytes": "512m",
     "head_timeout": "500ms",
     "body_timeout": "2m",
     "write_timeout": "45s",
     "keep_alive_timeout": "5",
     "graceful_timeout": "0",
     "underscore_headers": "refuse",
+    "forwarded_allow_ips": "10.0.0.0/8",
+    "forwarded_parts": "for",
+    "proxy_protocol": "on",
+    "proxy_allow_ips": "10.0.0.0/8",
+    "early_hints": "on",
     "server_header": "mine",
+    "request_ids": "make",
+    "request_id_header": "X-Request-ID",
     "access_log": "-",
+    "access_log_format": "%(h)s %({host}i)s",
     "log_level": "debug",
     "loop_backend": "poll",
     "block_warning": "250ms",
@@ -77,7 +93,9 @@ class TestTable:
         settings = Settings()
         assert (settings.max_request_line, settings.max_header_bytes, settings.max_header_fields) == (8192, 65536, 100)
         assert (settings.head_timeout, settings.body_timeout, settings.write_timeout) == (15, 30, 60)
-        assert (settings.keep_alive_timeout, settings.graceful_timeout) == (75, 30)
+        assert (settings.keep_alive_timeout, settings.graceful_timeout, settings.handshake_timeout) == (75, 30, 10)
+        assert (settings.max_connections, settings.concurrency, settings.queue) == (20000, 1000, 1000)
+        assert (settings.max_body_bytes, settings.max_buffer_bytes) == (0, 1 << 30)
 
     def test_is_immutable(self) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -121,6 +139,9 @@ class TestValues:
             ({"max_header_bytes": "1t"}, ["max_header_bytes='1t'", "not a size", "k, m or g"]),
             ({"max_header_bytes": "17m"}, ["above the most, 16m"]),
             ({"max_body_bytes": "-1"}, ["below the least", "(0: no limit)"]),
+            ({"forwarded_allow_ips": "10.0.0.1/8"}, ["forwarded_allow_ips (", "10.0.0.1/8 has host bits set", "or *"]),
+            ({"forwarded_allow_ips": ["::1", "proxy"]}, ["'proxy'", "give addresses such as"]),
+            ({"forwarded_parts": "for,scheme"}, ["has 'scheme'", "for, proto, host, port"]),
             ({"head_timeout": "soon"}, ["head_timeout='soon'", "not a time", "(0: none)"]),
             ({"head_timeout": "-3s"}, ["below the least, 0.001 s"]),
             ({"head_timeout": "25h"}, ["above the most, 86400 s"]),

@@ -38,7 +38,8 @@ class Worker:
     def run(self) -> int:
         """Serves until SIGINT, SIGTERM or SIGHUP has stopped the server.
 
-        The first signal lets the running requests finish, for at most graceful_timeout; the second ends them.
+        The first signal lets the running requests finish, for at most graceful_timeout; the second ends them. With TLS
+        SIGHUP reloads the certificates instead.
 
         Returns:
             The exit code, 0.
@@ -57,11 +58,21 @@ class Worker:
             server = self._make_server(listeners, application)
             cleanup.callback(server.close)
             shutdown = Shutdown(server, self.settings.graceful_timeout)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # HUP: its terminal was closed
+            for number in (signal.SIGINT, signal.SIGTERM):
                 cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
+            if server.certificates is None:  # HUP: its terminal was closed
+                cleanup.callback(signal_handler(signal.SIGHUP, shutdown.ask, signal.SIGHUP).cancel)
+            else:
+                cleanup.callback(signal_handler(signal.SIGHUP, reload_certificates, server).cancel)
             cleanup.callback(watch_loop(self.settings.block_warning))
             server.start()
-            self._announce([address_of(listener).url for listener in listeners])
+            secure = server.certificates is not None
+            self._announce(
+                [
+                    address_of(listener).url.replace("http:", "https:" if secure else "http:", 1)
+                    for listener in listeners
+                ]
+            )
             server.serve_forever()
             shutdown.finish()
         return 0
@@ -86,6 +97,16 @@ class Worker:
                 os.getpid(),
                 backend,
             )
+
+
+def reload_certificates(server: WSGIServer) -> None:
+    """Reads the certificate files again; if one of them cannot be used, says so and keeps what there is."""
+    try:
+        server.reload_certificates()
+    except ConfigurationError as problem:
+        log.error("SIGHUP: the certificates stay as they were: %s", problem)
+    else:
+        log.info("SIGHUP: the certificates were reloaded")
 
 
 class Shutdown:

@@ -61,6 +61,7 @@ class Chunked(CData):
 class ListenerConfig(CData):
     limits: Http1Limits
     max_body: int
+    max_buffers: int
     head_timeout: int
     body_timeout: int
     write_timeout: int
@@ -73,6 +74,18 @@ class ListenerConfig(CData):
     memo_entries: int
     memo_block_bytes: int
     raw: int
+    tls: int
+    handshake_timeout: int
+
+class TlsPlain(CData):
+    data: CData
+    length: int
+    goodbye: int
+
+class Network(CData):
+    address: CData
+    length: int
+    bits: int
 
 class ResponseHead(CData):
     data: CData
@@ -94,6 +107,8 @@ class FFI:
 
     @overload
     def new(self, cdecl: Literal["ss_http1 *"], init: Any = ..., /) -> Http1: ...
+    @overload
+    def new(self, cdecl: Literal["ss_tls_plain *"], init: Any = ..., /) -> TlsPlain: ...
     @overload
     def new(self, cdecl: Literal["ss_http1_limits *"], init: Any = ..., /) -> Http1Limits: ...
     @overload
@@ -164,6 +179,11 @@ class Lib:
     SS_BODY_TIMEOUT: int
     SS_BODY_TRUNCATED: int
     SS_OVERLOADED: int
+    SS_BAD_FORWARDED: int
+    SS_BUFFERS_FULL: int
+    SS_PLAIN_HTTP: int
+    SS_HANDSHAKE_TIMEOUT: int
+    SS_BAD_PROXY_HEADER: int
     SS_REFUSAL_COUNT: int
     def ss_refusal_status(self, refusal: int, /) -> int: ...
     def ss_refusal_text(self, refusal: int, /) -> CData: ...
@@ -215,6 +235,7 @@ class Lib:
     SS_EVENT_DRAINED: int
     SS_EVENT_REFUSED: int
     SS_EVENT_ACCEPT_FAILED: int
+    SS_EVENT_TLS: int
     SS_READ: int
     SS_WRITE: int
     SS_HUP: int
@@ -240,6 +261,7 @@ class Lib:
     SS_EVENTS: int
     SS_PEERS: int
     SS_PEER_BYTES: int
+    SS_REFUSED_PEERS: int
     def ss_loop_new(self, backend: int, /) -> CData: ...
     def ss_loop_free(self, loop: CData, /) -> None: ...
     def ss_loop_backend(self, loop: CData, /) -> CData: ...
@@ -248,6 +270,7 @@ class Lib:
     def ss_loop_requests(self, loop: CData, /) -> CData: ...
     def ss_loop_events(self, loop: CData, /) -> CData: ...
     def ss_loop_peers(self, loop: CData, /) -> CData: ...
+    def ss_loop_refused(self, loop: CData, peer: int, text: CData, capacity: int, /) -> int: ...
     def ss_loop_errno(self, loop: CData, /) -> int: ...
     def ss_loop_wake(self, loop: CData, /) -> None: ...
     def ss_loop_now(self, loop: CData, /) -> int: ...
@@ -263,6 +286,7 @@ class Lib:
     def ss_fd_drained(self, loop: CData, handle: int, directions: int, /) -> int: ...
     def ss_listener_defaults(self, config: ListenerConfig, /) -> None: ...
     def ss_listener_open(self, loop: CData, fd: int, config: ListenerConfig, /) -> int: ...
+    def ss_listener_proxies(self, loop: CData, listener: int, networks: CData, count: int, /) -> int: ...
     def ss_listener_allow(self, loop: CData, listener: int, count: int, /) -> int: ...
     def ss_listener_drain(self, loop: CData, listener: int, /) -> int: ...
     def ss_listener_connections(self, loop: CData, listener: int, /) -> int: ...
@@ -295,10 +319,41 @@ class Lib:
     def ss_conn_respond(
         self, loop: CData, conn: int, head: ResponseHead, body: bytes | CData, body_length: int, /
     ) -> int: ...
+    def ss_conn_interim(self, loop: CData, conn: int, data: bytes, length: int, /) -> int: ...
+    def ss_conn_send_file(
+        self, loop: CData, conn: int, head: ResponseHead, fd: int, offset: int, count: int, /
+    ) -> int: ...
     def ss_conn_refuse(self, loop: CData, conn: int, refusal: int, /) -> int: ...
     def ss_conn_abort(self, loop: CData, conn: int, reset: int, /) -> int: ...
     def ss_conn_queued(self, loop: CData, conn: int, /) -> int: ...
     def ss_conn_detach(self, loop: CData, conn: int, into: CData, capacity: int, taken: CData, /) -> int: ...
+
+    # enum ss_tls_want
+    SS_TLS_READ: int
+    SS_TLS_WRITE: int
+    SS_TLS_ENDED: int
+
+    # enum ss_tls_news
+    SS_TLS_OPEN: int
+    SS_TLS_END: int
+    SS_TLS_RAGGED: int
+    SS_TLS_LISTENER_SHIFT: int
+    def ss_tls_take(self, loop: CData, conn: int, into: CData, capacity: int, /) -> int: ...
+    def ss_tls_feed(self, loop: CData, conn: int, data: bytes | CData, length: int, news: int, /) -> int: ...
+    def ss_tls_peek(self, loop: CData, conn: int, plain: TlsPlain, /) -> int: ...
+    def ss_tls_push(
+        self,
+        loop: CData,
+        conn: int,
+        data: bytes | CData,
+        length: int,
+        taken: int,
+        goodbye: int,
+        plain: TlsPlain,
+        /,
+    ) -> int: ...
+    def ss_tls_fail(self, loop: CData, conn: int, /) -> int: ...
+    def ss_tls_refuse_plain(self, loop: CData, conn: int, /) -> int: ...
     def ss_verify(self, loop: CData, /) -> CData: ...
 
     # enum ss_count
@@ -311,8 +366,11 @@ class Lib:
     SS_COUNT_SPARE_BUFFERS: int
     SS_COUNT_QUEUED_BYTES: int
     SS_COUNT_MEMO_ENTRIES: int
+    SS_COUNT_FILES: int
     SS_COUNT_ACCEPTED: int
     SS_COUNT_POLLS: int
+    SS_COUNT_TLS: int
+    SS_COUNT_HELD_BYTES: int
     SS_COUNT_KINDS: int
     def ss_counts(self, loop: CData, counts: CData, /) -> None: ...
 

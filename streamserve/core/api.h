@@ -63,6 +63,11 @@ enum ss_refusal {
     SS_BODY_TIMEOUT,          /* body made no progress in time            408 */
     SS_BODY_TRUNCATED,        /* peer closed before the end of the body   400 */
     SS_OVERLOADED,            /* over the connection or request limit     503 */
+    SS_BAD_FORWARDED,         /* forwarded headers contradict each other  400 */
+    SS_BUFFERS_FULL,          /* the buffers of all connections: limit    503 */
+    SS_PLAIN_HTTP,            /* no TLS on a port that speaks it          400 */
+    SS_HANDSHAKE_TIMEOUT,     /* TLS handshake deadline passed; closed without an answer */
+    SS_BAD_PROXY_HEADER,      /* PROXY protocol: malformed, missing, late: no answer */
     SS_REFUSAL_COUNT
 };
 int ss_refusal_status(int refusal);        /* HTTP status, 0 if unknown */
@@ -175,8 +180,9 @@ enum ss_event {
     SS_EVENT_ACCEPTED,   /* handle: a raw listener's; value: the new fd, owned by the reader | peer << 32 */
     SS_EVENT_BODY,       /* handle: a connection whose ss_conn_read said SS_WAIT: read again */
     SS_EVENT_DRAINED,    /* handle: a connection whose output queue fell below low water */
-    SS_EVENT_REFUSED,    /* handle: a connection; value: enum ss_refusal; the answer is on its way */
-    SS_EVENT_ACCEPT_FAILED /* handle: a listener; value: errno; accepting pauses for a second */
+    SS_EVENT_REFUSED,    /* handle: a listener; value: enum ss_refusal | peer << 32; the answer is on its way */
+    SS_EVENT_ACCEPT_FAILED, /* handle: a listener; value: errno; accepting pauses for a second */
+    SS_EVENT_TLS /* handle: a connection; value: enum ss_tls_want | listener << SS_TLS_LISTENER_SHIFT */
 };
 #define SS_READ 1
 #define SS_WRITE 2
@@ -210,6 +216,7 @@ enum ss_request_flag {
 #define SS_EVENTS 4096      /* most events of one poll */
 #define SS_PEERS 256        /* most connections that raw listeners accept in one poll */
 #define SS_PEER_BYTES 32    /* of each one's address */
+#define SS_REFUSED_PEERS 256 /* most refusals of one poll whose peers are remembered */
 
 ss_loop *ss_loop_new(int backend);
 void ss_loop_free(ss_loop *loop);
@@ -226,6 +233,9 @@ int64_t *ss_loop_events(ss_loop *loop);   /* SS_EVENTS * SS_EVENT_WORDS words */
 /* SS_PEERS * SS_PEER_BYTES: the sockaddr of each peer of the last poll that SS_EVENT_ACCEPTED
  * counts, cut off to that length (a unix socket's is not to be had here). */
 const char *ss_loop_peers(const ss_loop *loop);
+/* The peer that an SS_EVENT_REFUSED of the last poll counts, as of ss_conn_address: its
+ * connection may be gone already. SS_GONE: there were too many. */
+int ss_loop_refused(const ss_loop *loop, int64_t peer, char *text, int capacity);
 int ss_loop_errno(const ss_loop *loop);
 /* From any thread or signal handler. */
 void ss_loop_wake(ss_loop *loop);
@@ -268,6 +278,7 @@ int ss_fd_drained(ss_loop *loop, int64_t handle, int directions);
 typedef struct {
     ss_http1_limits limits;
     uint64_t max_body;         /* bytes, 0: no limit */
+    int64_t max_buffers;       /* bytes of all connections of the loop; above it requests get 503; 0: no limit */
     int64_t head_timeout;      /* ns, each; 0: none */
     int64_t body_timeout;
     int64_t write_timeout;
@@ -280,10 +291,21 @@ typedef struct {
     uint32_t memo_entries;     /* header blocks and targets remembered, each; 0: none */
     uint32_t memo_block_bytes; /* longest header block that is remembered */
     int32_t raw;               /* 1: report SS_EVENT_ACCEPTED, do not speak HTTP */
+    int32_t tls;               /* 1: the bytes pass through Python's TLS (SS_EVENT_TLS) */
+    int64_t handshake_timeout; /* ns: from accept to the end of the TLS handshake; 0: none */
 } ss_listener_config;
 void ss_listener_defaults(ss_listener_config *config);
 /* fd: bound, listening, non-blocking; it stays the caller's. Returns an index >= 0. */
 int ss_listener_open(ss_loop *loop, int fd, const ss_listener_config *config);
+/* A network of addresses. */
+typedef struct {
+    unsigned char address[16]; /* the first `length` bytes, in network order */
+    uint8_t length;            /* 4 or 16 */
+    uint8_t bits;              /* of the prefix */
+} ss_network;
+/* Connections from these networks, and from unix sockets if there are any, begin with a header
+ * of the PROXY protocol, version 1 or 2; the others do not. The array is copied. */
+int ss_listener_proxies(ss_loop *loop, int listener, const ss_network *networks, int64_t count);
 /* From now on a raw listener accepts `count` connections and no more; at first there is no
  * limit. What comes later waits in the kernel. Ends a pause after SS_EVENT_ACCEPT_FAILED too. */
 int ss_listener_allow(ss_loop *loop, int listener, int64_t count);
@@ -339,6 +361,15 @@ typedef struct {
 } ss_response_head;
 int64_t ss_conn_respond(ss_loop *loop, int64_t conn, const ss_response_head *head, const char *body,
                         int64_t body_length);
+/* Sends an interim response (1xx), complete with its empty line, before the response begins.
+ * Returns what ss_conn_send returns. */
+int64_t ss_conn_interim(ss_loop *loop, int64_t conn, const char *data, int64_t length);
+/* A whole response whose body are `count` bytes of a regular file from `offset` on: the core
+ * takes them as the client does, by sendfile(2). fd stays the caller's. The connection ends if
+ * the file turns out to be shorter. SS_SYSTEM, SS_NOMEM, SS_MISUSE: nothing was sent, and the
+ * request is still Python's; else it is over. SIGPIPE must not be at its default. */
+int64_t ss_conn_send_file(ss_loop *loop, int64_t conn, const ss_response_head *head, int fd, int64_t offset,
+                          int64_t count);
 /* Answers a request with the refusal's status and closes the connection. */
 int ss_conn_refuse(ss_loop *loop, int64_t conn, int refusal);
 /* Ends the connection now; 1: with a reset. */
@@ -348,6 +379,39 @@ int64_t ss_conn_queued(ss_loop *loop, int64_t conn);
 /* Takes the descriptor out of the core; unread bytes go to `into`. Returns the
  * fd, owned by the caller, with *taken bytes of input copied. */
 int ss_conn_detach(ss_loop *loop, int64_t conn, char *into, int64_t capacity, int64_t *taken);
+
+/* ---- TLS by Python (tls.c) ---------------------------------------------------- */
+
+enum ss_tls_want {
+    SS_TLS_READ = 1,  /* take ciphertext and feed what it says; for an unknown handle: begin a handshake */
+    SS_TLS_WRITE = 2, /* peek at the plaintext and push ciphertext for it */
+    SS_TLS_ENDED = 4  /* alone: the connection is over */
+};
+enum ss_tls_news {
+    SS_TLS_OPEN = 1,  /* the handshake is complete */
+    SS_TLS_END = 2,   /* nothing more will come */
+    SS_TLS_RAGGED = 4 /* with END: the peer did not say so (no close_notify) */
+};
+#define SS_TLS_LISTENER_SHIFT 8
+typedef struct {
+    const char *data; /* valid until the next call for this connection */
+    int64_t length;   /* bytes to encrypt now: 0 while ciphertext waits for the socket */
+    int32_t goodbye;  /* close_notify is due behind them */
+} ss_tls_plain;
+/* Reads ciphertext from the socket. Returns the count, 0 at FIN, SS_WAIT, SS_BROKEN or SS_GONE. */
+int64_t ss_tls_take(ss_loop *loop, int64_t conn, char *into, int64_t capacity);
+/* Plaintext that has come, and news (enum ss_tls_news). */
+int ss_tls_feed(ss_loop *loop, int64_t conn, const char *data, int64_t length, int news);
+/* What is to be encrypted now. */
+int ss_tls_peek(ss_loop *loop, int64_t conn, ss_tls_plain *plain);
+/* Ciphertext, in place of the first `taken` bytes of plaintext; goodbye: close_notify is in it.
+ * Shows what is to be encrypted next. */
+int ss_tls_push(ss_loop *loop, int64_t conn, const char *data, int64_t length, int64_t taken, int goodbye,
+                ss_tls_plain *plain);
+/* The peer broke TLS; an alert was pushed before. The connection ends. */
+int ss_tls_fail(ss_loop *loop, int64_t conn);
+/* Instead of a handshake HTTP came: answers in the clear, and ends. */
+int ss_tls_refuse_plain(ss_loop *loop, int64_t conn);
 
 /* ---- self-examination (verify.c) ------------------------------------------ */
 
@@ -363,8 +427,11 @@ enum ss_count {
     SS_COUNT_SPARE_BUFFERS,
     SS_COUNT_QUEUED_BYTES, /* output queues */
     SS_COUNT_MEMO_ENTRIES,
+    SS_COUNT_FILES,        /* files of which a part is still to be sent */
     SS_COUNT_ACCEPTED,     /* ever */
     SS_COUNT_POLLS,        /* ever */
+    SS_COUNT_TLS,          /* connections of which Python keeps the TLS state */
+    SS_COUNT_HELD_BYTES,   /* input and output buffers of connections, as allocated */
     SS_COUNT_KINDS
 };
 void ss_counts(const ss_loop *loop, int64_t *counts); /* SS_COUNT_KINDS words */

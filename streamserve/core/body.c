@@ -14,7 +14,7 @@
 
 /* One recv. A short count means that the socket is drained, unless FIN is
  * behind it; then the bit stays, for the read that returns 0. */
-int64_t ss_conn_receive(ss_conn *conn, char *into, size_t room) {
+int64_t ss_socket_receive(ss_conn *conn, char *into, size_t room) {
     ssize_t count;
     do
         count = recv(conn->io.fd, into, room, 0);
@@ -28,6 +28,10 @@ int64_t ss_conn_receive(ss_conn *conn, char *into, size_t room) {
     if (count > 0 && (size_t)count < room && !(conn->io.ready & SS_HUP))
         conn->io.ready &= (uint8_t)~SS_READ;
     return count;
+}
+
+int64_t ss_conn_receive(ss_conn *conn, char *into, size_t room) {
+    return conn->tls ? ss_tls_receive(conn) : ss_socket_receive(conn, into, room);
 }
 
 bool ss_body_pending(const ss_conn *conn) {
@@ -146,9 +150,13 @@ static void invite_body(ss_loop *loop, ss_conn *conn) {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     if (conn->response_started || conn->in_start < conn->in_end)
         return;
-    ssize_t count = send(conn->io.fd, line, sizeof line - 1, MSG_NOSIGNAL);
+    ssize_t count = conn->tls ? 0 : send(conn->io.fd, line, sizeof line - 1, MSG_NOSIGNAL);
     size_t sent = count > 0 ? (size_t)count : 0;
-    if (sent < sizeof line - 1 && ss_out_append(loop, conn, line + sent, sizeof line - 1 - sent) == SS_OK)
+    if (sent == sizeof line - 1 || ss_out_append(loop, conn, line + sent, sizeof line - 1 - sent) != SS_OK)
+        return;
+    if (conn->tls)
+        ss_tls_ask(loop, conn, SS_TLS_WRITE);
+    else
         conn->io.ready &= (uint8_t)~SS_WRITE;
 }
 

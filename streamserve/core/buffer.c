@@ -2,9 +2,11 @@
  *
  * A connection that has nothing to parse holds no read buffer. Bytes arrive in a
  * pooled buffer of SS_READ_BUFFER; what is left over at the end of a turn (half
- * a head from a slow client) moves into a block of about its own size, so that
+ * a head or body from a slow client, requests behind a response that a slow client
+ * does not take) moves into a block of about its own size, so that
  * ten thousand slow clients cost what they sent and not ten thousand buffers.
- * Blocks grow by doubling, which keeps the copying linear. */
+ * Blocks grow by doubling, which keeps the copying linear. The loop knows what all of
+ * them hold together (held_bytes): over the limit, requests are refused (request.c). */
 
 #include "loop.h"
 
@@ -37,6 +39,7 @@ void ss_buffers_free(ss_loop *loop) {
 void ss_in_release(ss_loop *loop, ss_conn *conn) {
     if (!conn->in)
         return;
+    loop->held_bytes -= conn->in_capacity;
     pool_give(loop, conn->in, conn->in_capacity);
     loop->buffers--;
     conn->in = NULL;
@@ -56,6 +59,7 @@ static int in_move(ss_loop *loop, ss_conn *conn, uint32_t from, uint32_t capacit
         pool_give(loop, conn->in, conn->in_capacity);
     else
         loop->buffers++;
+    loop->held_bytes += (int64_t)capacity - conn->in_capacity;
     conn->in = buffer;
     conn->in_capacity = capacity;
     conn->in_start -= from;
@@ -97,7 +101,8 @@ void ss_in_settle(ss_loop *loop, ss_conn *conn) {
         ss_in_release(loop, conn);
         return;
     }
-    if (conn->in_capacity == SS_READ_BUFFER && kept < SS_READ_BUFFER / 4 && conn->state <= SS_CONN_BODY)
+    bool waits = conn->state <= SS_CONN_BODY || conn->state == SS_CONN_FLUSH; /* for a client that may be slow */
+    if (conn->in_capacity == SS_READ_BUFFER && kept < SS_READ_BUFFER / 4 && waits)
         (void)in_move(loop, conn, from, kept < 256 ? 512 : kept * 2); /* on failure it stays as large as it is */
 }
 
@@ -108,7 +113,7 @@ int ss_out_append(ss_loop *loop, ss_conn *conn, const char *data, size_t length)
     if (length > UINT32_MAX / 4 - used)
         return SS_NOMEM;
     if (conn->out_capacity - conn->out_end < length) {
-        uint32_t capacity = conn->out_capacity ? conn->out_capacity : 4096;
+        size_t capacity = conn->out_capacity ? conn->out_capacity : length; /* most are the rest of one response */
         while (capacity < used + length)
             capacity *= 2;
         char *out = malloc(capacity);
@@ -117,8 +122,9 @@ int ss_out_append(ss_loop *loop, ss_conn *conn, const char *data, size_t length)
         if (used)
             memcpy(out, conn->out + conn->out_start, used);
         free(conn->out);
+        loop->held_bytes += (int64_t)capacity - conn->out_capacity;
         conn->out = out;
-        conn->out_capacity = capacity;
+        conn->out_capacity = (uint32_t)capacity;
         conn->out_start = 0;
         conn->out_end = used;
     }
@@ -131,6 +137,7 @@ int ss_out_append(ss_loop *loop, ss_conn *conn, const char *data, size_t length)
 
 void ss_out_release(ss_loop *loop, ss_conn *conn) {
     loop->queued_bytes -= conn->out_end - conn->out_start;
+    loop->held_bytes -= conn->out_capacity;
     free(conn->out);
     conn->out = NULL;
     conn->out_start = conn->out_end = conn->out_capacity = 0;

@@ -27,7 +27,7 @@ static const uint8_t legal_moves[SS_CONN_STATES] = {
     [SS_CONN_REQUEST] =
         TO(SS_CONN_HEAD) | TO(SS_CONN_FLUSH) | TO(SS_CONN_DISCARD) | TO(SS_CONN_LINGER) | TO(SS_CONN_CLOSED),
     [SS_CONN_FLUSH] = TO(SS_CONN_HEAD) | TO(SS_CONN_DISCARD) | TO(SS_CONN_LINGER) | TO(SS_CONN_CLOSED),
-    [SS_CONN_DISCARD] = TO(SS_CONN_HEAD) | TO(SS_CONN_LINGER) | TO(SS_CONN_CLOSED),
+    [SS_CONN_DISCARD] = TO(SS_CONN_HEAD) | TO(SS_CONN_FLUSH) | TO(SS_CONN_LINGER) | TO(SS_CONN_CLOSED),
     [SS_CONN_LINGER] = TO(SS_CONN_CLOSED),
     [SS_CONN_CLOSED] = 0,
 };
@@ -44,7 +44,7 @@ ss_conn *ss_conn_find(const ss_loop *loop, int64_t handle) {
     return (ss_conn *)ss_io_find(loop, handle, SS_IO_CONN);
 }
 
-static void remember_peer(ss_conn *conn, const struct sockaddr_storage *peer) {
+void ss_conn_set_peer(ss_conn *conn, const struct sockaddr_storage *peer) {
     if (peer->ss_family == AF_INET) {
         struct sockaddr_in v4;
         memcpy(&v4, peer, sizeof v4);
@@ -73,12 +73,20 @@ int ss_conn_open(ss_loop *loop, ss_listener *listener, int fd, const struct sock
     conn->io.ready = SS_WRITE; /* a new socket's send buffer is empty */
     conn->listener = listener;
     conn->last_page = -1;
-    remember_peer(conn, peer);
+    ss_conn_set_peer(conn, peer);
+    conn->proxy_due = ss_proxy_expected(listener, conn->address, conn->address_length);
     listener->connections++;
     loop->connections++;
-    ss_deadline_set(loop, &conn->io, listener->config.head_timeout);
+    if (listener->config.tls && ss_tls_open(loop, conn) != SS_OK) {
+        ss_conn_close(loop, conn);
+        return SS_OK; /* it has taken the descriptor, and closed it */
+    }
     if (refuse)
         ss_conn_answer_refusal(loop, conn, SS_OVERLOADED);
+    if (listener->config.tls)
+        ss_deadline_set(loop, &conn->io, listener->config.handshake_timeout);
+    else if (!refuse)
+        ss_deadline_set(loop, &conn->io, listener->config.head_timeout);
     return SS_OK;
 }
 
@@ -97,8 +105,11 @@ void ss_conn_request_done(ss_conn *conn) {
 void ss_conn_close(ss_loop *loop, ss_conn *conn) {
     ss_conn_request_done(conn);
     ss_conn_move(loop, conn, SS_CONN_CLOSED);
+    if (conn->tls)
+        ss_tls_close(loop, conn);
     ss_in_release(loop, conn);
     ss_out_release(loop, conn);
+    ss_file_release(loop, conn);
     ss_io_close(loop, &conn->io, conn->io.kind == SS_IO_CONN);
     close(conn->io.fd);
     conn->listener->connections--;
@@ -108,12 +119,15 @@ void ss_conn_close(ss_loop *loop, ss_conn *conn) {
 
 /* ---- after the response ---- */
 
-static void begin_linger(ss_loop *loop, ss_conn *conn) {
+void ss_conn_linger(ss_loop *loop, ss_conn *conn) {
     if (conn->dead || shutdown(conn->io.fd, SHUT_WR) < 0) {
         ss_conn_close(loop, conn);
         return;
     }
+    ss_conn_request_done(conn); /* a small body may have been on its way */
     ss_conn_move(loop, conn, SS_CONN_LINGER);
+    if (conn->tls)
+        ss_tls_close(loop, conn); /* what still comes is dropped as it is */
     loop->now = ss_clock(loop); /* the handler may have taken long: deadlines count from here */
     ss_in_release(loop, conn);
     conn->body_seen = 0;
@@ -132,22 +146,46 @@ static void begin_next_request(ss_loop *loop, ss_conn *conn) {
         ss_pending_add(loop, &conn->io);
 }
 
+/* Waits in FLUSH until what is queued is out, and with TLS our goodbye. */
+static void begin_flush(ss_loop *loop, ss_conn *conn, int64_t timeout_ns) {
+    if (conn->state != SS_CONN_FLUSH) {
+        ss_conn_move(loop, conn, SS_CONN_FLUSH);
+        ss_in_settle(loop, conn);
+    }
+    ss_deadline_set(loop, &conn->io, timeout_ns);
+    if (conn->tls)
+        ss_tls_ask(loop, conn, SS_TLS_WRITE);
+}
+
+/* An end in order, of a connection that idles. */
+void ss_conn_end(ss_loop *loop, ss_conn *conn) {
+    if (!conn->tls || conn->tls->ragged || !ss_tls_owes_goodbye(conn)) {
+        ss_conn_close(loop, conn);
+        return;
+    }
+    conn->persist = false;
+    ss_in_release(loop, conn);
+    begin_flush(loop, conn, conn->listener->config.linger_timeout);
+}
+
 /* The response is complete, as far as the output queue: what comes now? */
 void ss_conn_after_response(ss_loop *loop, ss_conn *conn) {
     bool body = ss_body_pending(conn);
     if (conn->dead) {
         ss_conn_close(loop, conn);
-    } else if (conn->out_start < conn->out_end) {
-        ss_conn_move(loop, conn, SS_CONN_FLUSH);
-        ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
+    } else if (ss_conn_unsent(conn)) {
+        begin_flush(loop, conn, conn->listener->config.write_timeout);
     } else if (body && conn->persist && ss_body_droppable(conn)) {
         ss_conn_move(loop, conn, SS_CONN_DISCARD);
         loop->now = ss_clock(loop);
         conn->body_seen = 0;
         ss_deadline_set(loop, &conn->io, conn->listener->config.linger_timeout);
         ss_pending_add(loop, &conn->io);
+    } else if (conn->tls && (body || !conn->persist) && ss_tls_owes_goodbye(conn)) {
+        conn->persist = false;
+        begin_flush(loop, conn, conn->listener->config.linger_timeout);
     } else if (body || (!conn->persist && (conn->in_start < conn->in_end || conn->io.ready & SS_READ))) {
-        begin_linger(loop, conn);
+        ss_conn_linger(loop, conn);
     } else if (!conn->persist) {
         ss_conn_close(loop, conn);
     } else {
@@ -162,7 +200,7 @@ void ss_conn_after_response(ss_loop *loop, ss_conn *conn) {
 static void read_request(ss_loop *loop, ss_conn *conn) {
     uint32_t buffered = conn->in_end - conn->in_start;
     bool body = conn->state == SS_CONN_BODY;
-    if (conn->io.ready & SS_READ && (!buffered || conn->partial || body)) {
+    if (conn->io.ready & SS_READ && (!buffered || conn->partial || (body && buffered < conn->body_left))) {
         uint32_t room = body ? (uint32_t)conn->body_left - buffered : 256;
         if (ss_in_reserve(loop, conn, room) != SS_OK) {
             ss_conn_close(loop, conn);
@@ -170,7 +208,10 @@ static void read_request(ss_loop *loop, ss_conn *conn) {
         }
         int64_t count = ss_conn_receive(conn, conn->in + conn->in_end, conn->in_capacity - conn->in_end);
         if (count == 0 || count == SS_BROKEN) {
-            ss_conn_close(loop, conn);
+            if (count == 0 && conn->state == SS_CONN_HEAD)
+                ss_conn_end(loop, conn);
+            else
+                ss_conn_close(loop, conn);
             return;
         }
         if (count > 0)
@@ -210,18 +251,19 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
         fail_request(loop, conn);
         return;
     }
-    if (conn->want_body && conn->io.ready & SS_READ) {
+    if (conn->want_body && (conn->tls ? ss_tls_readable(conn) : conn->io.ready & SS_READ)) {
         conn->want_body = false;
         ss_event_emit(loop, SS_EVENT_BODY, ss_io_handle(&conn->io), 0);
     }
-    if (conn->io.ready & SS_WRITE && conn->out_start < conn->out_end) {
+    if (conn->io.ready & SS_WRITE && (conn->out_start < conn->out_end || (conn->tls && conn->want_drain)))
         ss_conn_flush(loop, conn);
-        if (conn->dead)
-            fail_request(loop, conn);
-    }
+    if (conn->dead)
+        fail_request(loop, conn);
 }
 
 void ss_conn_ready(ss_loop *loop, ss_conn *conn) {
+    if (conn->tls && ss_tls_ready(loop, conn))
+        return;
     switch ((enum ss_conn_state)conn->state) {
     case SS_CONN_HEAD:
     case SS_CONN_BODY:
@@ -234,7 +276,7 @@ void ss_conn_ready(ss_loop *loop, ss_conn *conn) {
     case SS_CONN_FLUSH:
         if (conn->io.ready & SS_WRITE)
             ss_conn_flush(loop, conn);
-        if (conn->dead || conn->out_start == conn->out_end)
+        if (conn->dead || !ss_conn_unsent(conn))
             ss_conn_after_response(loop, conn);
         break;
     case SS_CONN_DISCARD:
@@ -249,19 +291,27 @@ void ss_conn_ready(ss_loop *loop, ss_conn *conn) {
     }
 }
 
+static void idle_expired(ss_loop *loop, ss_conn *conn) {
+    if (conn->tls && conn->tls->known && !conn->tls->open)
+        ss_refusal_report(loop, conn, SS_HANDSHAKE_TIMEOUT);
+    ss_conn_end(loop, conn);
+}
+
 void ss_conn_expired(ss_loop *loop, ss_conn *conn) {
     switch ((enum ss_conn_state)conn->state) {
     case SS_CONN_HEAD:
-        if (conn->partial)
+        if (conn->proxy_due)
+            ss_refusal_report(loop, conn, SS_BAD_PROXY_HEADER);
+        if (conn->partial && !conn->proxy_due)
             ss_conn_answer_refusal(loop, conn, SS_HEAD_TIMEOUT);
         else
-            ss_conn_close(loop, conn);
+            idle_expired(loop, conn);
         break;
     case SS_CONN_BODY:
         ss_conn_answer_refusal(loop, conn, SS_BODY_TIMEOUT);
         break;
     case SS_CONN_REQUEST:
-        if (conn->out_start < conn->out_end) {
+        if (ss_conn_unsent(conn)) {
             fail_request(loop, conn);
         } else if (conn->want_body) {
             conn->body_failed = SS_BODY_TIMEOUT;
@@ -294,7 +344,7 @@ int ss_conn_detach(ss_loop *loop, int64_t handle, char *into, int64_t capacity, 
     if (!conn)
         return SS_GONE;
     uint32_t unread = conn->in_end - conn->in_start;
-    if (conn->state != SS_CONN_REQUEST || conn->out_start < conn->out_end || (int64_t)unread > capacity)
+    if (conn->state != SS_CONN_REQUEST || conn->tls || conn->out_start < conn->out_end || (int64_t)unread > capacity)
         return SS_MISUSE;
     int fd = dup(conn->io.fd); /* the connection closes its own descriptor */
     if (fd < 0) {
@@ -309,6 +359,16 @@ int ss_conn_detach(ss_loop *loop, int64_t handle, char *into, int64_t capacity, 
     return fd;
 }
 
+static int address_text(const unsigned char *address, uint8_t length, uint16_t port, char *text, int capacity) {
+    text[0] = text[1] = '\0';
+    if (length == 0)
+        return 2;
+    inet_ntop(length == 4 ? AF_INET : AF_INET6, address, text, (socklen_t)capacity);
+    size_t host = strlen(text) + 1;
+    int written = snprintf(text + host, (size_t)capacity - host, "%u", (unsigned)port);
+    return (int)host + written + 1;
+}
+
 int ss_conn_address(ss_loop *loop, int64_t handle, int local, char *text, int capacity) {
     const ss_conn *conn = ss_conn_find(loop, handle);
     if (!conn || capacity < INET6_ADDRSTRLEN + 8)
@@ -319,14 +379,17 @@ int ss_conn_address(ss_loop *loop, int64_t handle, int local, char *text, int ca
         socklen_t length = sizeof name;
         if (getsockname(conn->io.fd, (struct sockaddr *)&name, &length) < 0)
             return SS_BROKEN;
-        remember_peer(&own, &name);
+        ss_conn_set_peer(&own, &name);
         conn = &own;
     }
-    text[0] = text[1] = '\0';
-    if (conn->address_length == 0)
-        return 2;
-    inet_ntop(conn->address_length == 4 ? AF_INET : AF_INET6, conn->address, text, (socklen_t)capacity);
-    size_t host = strlen(text) + 1;
-    int port = snprintf(text + host, (size_t)capacity - host, "%u", (unsigned)conn->port);
-    return (int)host + port + 1;
+    return address_text(conn->address, conn->address_length, conn->port, text, capacity);
+}
+
+int ss_loop_refused(const ss_loop *loop, int64_t place, char *text, int capacity) {
+    if (place < 0 || place >= loop->refused_count)
+        return SS_GONE;
+    if (capacity < INET6_ADDRSTRLEN + 8)
+        return SS_MISUSE;
+    const ss_refused_peer *peer = &loop->refused[place];
+    return address_text(peer->address, peer->address_length, peer->port, text, capacity);
 }

@@ -29,6 +29,7 @@ void ss_listener_defaults(ss_listener_config *config) {
         .write_timeout = 60 * SS_SECOND,
         .idle_timeout = 75 * SS_SECOND,
         .linger_timeout = 2 * SS_SECOND,
+        .handshake_timeout = 10 * SS_SECOND,
         .buffered_body = 16384,
         .high_water = 65536,
         .max_connections = 20000,
@@ -187,7 +188,7 @@ static void close_if_idle(ss_loop *loop, ss_conn *conn) {
     if (conn->state != SS_CONN_HEAD)
         return;
     if (conn->peer_known && !has_unread(conn)) {
-        ss_conn_close(loop, conn);
+        ss_conn_end(loop, conn);
     } else if (!conn->last_chance) {
         conn->last_chance = true;
         ss_deadline_set(loop, &conn->io, has_unread(conn) ? PARTIAL_GRACE : SILENT_GRACE);
@@ -234,6 +235,7 @@ int ss_listener_close(ss_loop *loop, int number) {
     ss_io_close(loop, &listener->io, false);
     ss_memo_clear(&listener->blocks);
     ss_memo_clear(&listener->targets);
+    free(listener->proxies);
     loop->listeners[number] = NULL;
     loop->listeners_open--;
     free(listener);

@@ -269,14 +269,15 @@ void ss_event_emit(ss_loop *loop, enum ss_event kind, int64_t handle, int64_t va
 }
 
 static bool nothing_can_happen(const ss_loop *loop) {
-    return !loop->timers_that_count && !loop->connections && !loop->pending_count && !loop->listeners_open;
+    return !loop->timers_that_count && !loop->connections && !loop->pending_count && !loop->listeners_open &&
+           !loop->tls_ended;
 }
 
 static int64_t wait_time(const ss_loop *loop, int64_t timeout_ns) {
     int64_t due = ss_timers_next(loop);
     if (loop->next_sweep < due)
         due = loop->next_sweep;
-    if (loop->request_count || loop->event_count || loop->pending_count)
+    if (loop->request_count || loop->event_count || loop->pending_count || loop->tls_ended)
         return 0;
     if (due != INT64_MAX) {
         int64_t left = due > loop->now ? due - loop->now : 0;
@@ -312,7 +313,7 @@ static void dispatch_fired(ss_loop *loop, const ss_fired *fired, int count) {
 
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
     ss_fired fired[SS_BATCH];
-    loop->request_count = loop->event_count = loop->peer_count = 0;
+    loop->request_count = loop->event_count = loop->peer_count = loop->refused_count = 0;
     loop->polls++;
     loop->polling = true;
     loop->now = ss_clock(loop);
@@ -329,6 +330,8 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
         ss_timers_fire(loop);
     if (loop->now >= loop->next_sweep)
         sweep(loop);
+    if (loop->tls_ended)
+        ss_tls_tell_ended(loop);
     loop->polling = false;
     if (count < 0)
         return count;
@@ -423,6 +426,8 @@ void ss_loop_abandon(ss_loop *loop) {
         close(loop->reserve_fd);
     loop->wake.fd = loop->reserve_fd = -1;
     ss_timers_free(loop);
+    while (loop->tls_ended)
+        ss_tls_tell_ended(loop);
     ss_buffers_free(loop);
     free(loop->slots);
     free(loop->owners);

@@ -86,6 +86,25 @@ ss_memo_entry *ss_memo_add(ss_memo *memo, const char *bytes, uint32_t length, ui
 /* ---- listeners and connections ---- */
 
 typedef struct ss_conn ss_conn;
+typedef struct ss_file ss_file; /* file_range.c */
+
+/* The part of a connection that passes through TLS. */
+typedef struct ss_tls {
+    struct ss_tls *next; /* in loop->tls_ended */
+    ss_loop *loop;
+    int64_t handle; /* of its connection, also when that is gone */
+    int listener;   /* its number */
+    char *out;      /* ciphertext: bytes [out_start, out_end) are unsent */
+    uint32_t out_start, out_end, out_capacity;
+    uint8_t wants; /* enum ss_tls_want: what Python is to be asked... */
+    uint8_t told;  /* ...and what it was asked and has not answered */
+    bool known;    /* Python was told of it, so it must be told of the end */
+    bool open;     /* the handshake is complete */
+    bool ended;    /* nothing more will come from the peer */
+    bool ragged;   /* and it did not say so */
+    bool failed;   /* it broke the protocol, or the socket failed */
+    bool goodbye;  /* our close_notify is on its way */
+} ss_tls;
 
 typedef struct ss_listener {
     ss_io io;
@@ -97,6 +116,8 @@ typedef struct ss_listener {
     int64_t resume_at;    /* when accepting tries again after an error, 0: it is not paused */
     int64_t refuse_at;    /* out of descriptors: no connection is refused before */
     int64_t allowed;      /* raw: connections that may still be accepted */
+    ss_network *proxies;  /* owned; who begins with a PROXY protocol header */
+    uint32_t proxy_count;
     bool draining;
 } ss_listener;
 
@@ -121,6 +142,7 @@ struct ss_conn {
     /* Output: bytes [out_start, out_end) of `out` are unsent. */
     char *out;
     uint32_t out_start, out_end, out_capacity;
+    ss_file *file; /* owned: follows the output queue; NULL: nothing does */
     uint8_t state; /* enum ss_conn_state */
     uint8_t body_failed; /* enum ss_refusal that ended the request body */
     uint8_t address_length; /* 4, 16, or 0 for a unix socket */
@@ -132,6 +154,7 @@ struct ss_conn {
     bool want_drain;    /* a writer parks for SS_EVENT_DRAINED */
     bool dead;          /* sending failed, or the socket reported an error */
     bool peer_known;    /* its address was reported */
+    bool proxy_due;     /* a PROXY protocol header comes first */
     bool partial;       /* some bytes of the next head have come */
     bool last_chance;   /* the server stops: it has a moment for its first request */
     bool http10_keep;   /* HTTP/1.0 client that asked for keep-alive */
@@ -146,10 +169,18 @@ struct ss_conn {
     uint32_t last_generation;  /* ...if the entry is still of this generation */
     uint16_t port;
     int32_t last_page; /* of the last request, -1: none */
+    ss_tls *tls;       /* owned; NULL: bytes come and go in the clear */
     unsigned char address[16];
 };
 
 /* ---- the loop ---- */
+
+/* Who was refused: its connection may be closed before Python asks. */
+typedef struct {
+    uint16_t port;
+    uint8_t address_length; /* 4, 16, or 0 for a unix socket */
+    unsigned char address[16];
+} ss_refused_peer;
 
 typedef struct {
     int64_t when;
@@ -199,10 +230,13 @@ struct ss_loop {
     uint32_t spare_count, buffers;
     int reserve_fd;     /* given up to refuse a connection under EMFILE */
 
-    uint32_t fds, connections, requests_out;
+    uint32_t fds, connections, requests_out, files, tls;
+    ss_tls *tls_ended; /* connections that are over, which Python is to be told */
     int64_t queued_bytes, accepted, polls;
-    uint32_t request_count, event_count, peer_count;
+    int64_t held_bytes; /* allocated for input and output of all connections */
+    uint32_t request_count, event_count, peer_count, refused_count;
     char peers[SS_PEERS * SS_PEER_BYTES];
+    ss_refused_peer refused[SS_REFUSED_PEERS];
     int64_t requests[SS_BATCH * SS_REQUEST_WORDS];
     int64_t events[SS_EVENTS * SS_EVENT_WORDS];
     int64_t date_polls;  /* the poll in whose turn `date` was looked at, -1: none */
@@ -211,6 +245,10 @@ struct ss_loop {
     char date[40];       /* "Date: ...\r\n", 37 bytes */
     char scratch[SS_SCRATCH];
 };
+
+static inline bool ss_conn_unsent(const ss_conn *conn) {
+    return conn->out_start < conn->out_end || conn->file || (conn->tls && conn->tls->out_start < conn->tls->out_end);
+}
 
 static inline int64_t ss_io_handle(const ss_io *io) {
     return (int64_t)((uint64_t)io->generation << 32 | io->index);
@@ -247,12 +285,24 @@ int ss_out_append(ss_loop *loop, ss_conn *conn, const char *data, size_t length)
 void ss_out_release(ss_loop *loop, ss_conn *conn);
 void ss_buffers_free(ss_loop *loop);
 
+/* file_range.c */
+int ss_file_attach(ss_loop *loop, ss_conn *conn, int fd, int64_t offset, int64_t count);
+void ss_file_release(ss_loop *loop, ss_conn *conn);
+void ss_file_flush(ss_loop *loop, ss_conn *conn);
+
+/* proxy_protocol.c */
+int ss_proxy_parse(const char *data, uint32_t length, uint32_t *used, struct sockaddr_storage *peer);
+bool ss_proxy_expected(const ss_listener *listener, const unsigned char *address, uint8_t length);
+
 /* connection.c */
 ss_conn *ss_conn_find(const ss_loop *loop, int64_t handle);
 int ss_conn_open(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer, bool refuse);
+void ss_conn_set_peer(ss_conn *conn, const struct sockaddr_storage *peer);
 void ss_conn_ready(ss_loop *loop, ss_conn *conn);
 void ss_conn_expired(ss_loop *loop, ss_conn *conn);
 void ss_conn_close(ss_loop *loop, ss_conn *conn);
+void ss_conn_end(ss_loop *loop, ss_conn *conn);
+void ss_conn_linger(ss_loop *loop, ss_conn *conn);
 void ss_conn_move(ss_loop *loop, ss_conn *conn, enum ss_conn_state state);
 void ss_conn_request_done(ss_conn *conn);
 void ss_conn_after_response(ss_loop *loop, ss_conn *conn);
@@ -265,9 +315,22 @@ bool ss_body_pending(const ss_conn *conn);
 bool ss_body_droppable(const ss_conn *conn);
 void ss_body_discard(ss_loop *loop, ss_conn *conn);
 int64_t ss_conn_receive(ss_conn *conn, char *into, size_t room); /* count, 0: FIN, SS_WAIT, SS_BROKEN */
+int64_t ss_socket_receive(ss_conn *conn, char *into, size_t room); /* likewise, of what is on the wire */
 
 /* output.c */
 void ss_conn_flush(ss_loop *loop, ss_conn *conn);
 void ss_conn_answer_refusal(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal);
+void ss_refusal_report(ss_loop *loop, const ss_conn *conn, enum ss_refusal refusal);
+
+/* tls.c */
+int ss_tls_open(ss_loop *loop, ss_conn *conn);
+void ss_tls_close(ss_loop *loop, ss_conn *conn);
+void ss_tls_tell_ended(ss_loop *loop);
+void ss_tls_ask(ss_loop *loop, ss_conn *conn, int what);
+int64_t ss_tls_receive(ss_conn *conn);
+bool ss_tls_readable(ss_conn *conn);
+void ss_tls_flush(ss_loop *loop, ss_conn *conn);
+bool ss_tls_ready(ss_loop *loop, ss_conn *conn);
+bool ss_tls_owes_goodbye(const ss_conn *conn);
 
 #endif

@@ -65,10 +65,15 @@ static void note_sent(ss_loop *loop, ss_conn *conn, size_t sent) {
     ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
 }
 
-void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
+/* What a file follows waits for its first bytes, instead of being a segment of its own. */
+static int send_flags(const ss_conn *conn) {
+    return conn->file ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
+}
+
+static void send_queue(ss_loop *loop, ss_conn *conn) {
     while (conn->out_start < conn->out_end) {
         size_t length = conn->out_end - conn->out_start;
-        ssize_t count = send(conn->io.fd, conn->out + conn->out_start, length, MSG_NOSIGNAL);
+        ssize_t count = send(conn->io.fd, conn->out + conn->out_start, length, send_flags(conn));
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -82,10 +87,21 @@ void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
             break;
         }
     }
+}
+
+void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
+    if (conn->tls)
+        ss_tls_flush(loop, conn);
+    else
+        send_queue(loop, conn);
     uint32_t queued = conn->out_end - conn->out_start;
+    if (conn->dead)
+        return;
     if (queued == 0) {
         ss_out_release(loop, conn);
-        if (conn->state == SS_CONN_REQUEST)
+        if (conn->file)
+            ss_file_flush(loop, conn);
+        else if (conn->state == SS_CONN_REQUEST && !ss_conn_unsent(conn))
             ss_deadline_set(loop, &conn->io, conn->want_body ? conn->listener->config.body_timeout : 0);
     }
     if (conn->want_drain && queued <= conn->listener->config.high_water / 4) {
@@ -94,13 +110,14 @@ void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
     }
 }
 
-/* Sends the pieces at once if the socket is willing; queues what it leaves. */
+/* Sends the pieces at once if the socket is willing; queues what it leaves. With TLS
+ * all is queued: Python is to encrypt it. */
 static int transmit(ss_loop *loop, ss_conn *conn, struct iovec *pieces, size_t count) {
     ssize_t sent = 0;
-    if (conn->io.ready & SS_WRITE && conn->out_start == conn->out_end) {
+    if (conn->io.ready & SS_WRITE && conn->out_start == conn->out_end && !conn->tls) {
         struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
         do
-            sent = count == 1 ? send(conn->io.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
+            sent = count == 1 ? send(conn->io.fd, pieces->iov_base, pieces->iov_len, send_flags(conn))
                               : sendmsg(conn->io.fd, &message, MSG_NOSIGNAL);
         while (sent < 0 && errno == EINTR);
         if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -115,7 +132,10 @@ static int transmit(ss_loop *loop, ss_conn *conn, struct iovec *pieces, size_t c
         skip -= gone;
         if (gone == length)
             continue;
-        conn->io.ready &= (uint8_t)~SS_WRITE;
+        if (conn->tls)
+            ss_tls_ask(loop, conn, SS_TLS_WRITE);
+        else
+            conn->io.ready &= (uint8_t)~SS_WRITE;
         if (ss_out_append(loop, conn, (char *)pieces[i].iov_base + gone, length - gone) != SS_OK) {
             conn->dead = true;
             return SS_BROKEN;
@@ -198,6 +218,13 @@ static int send_part(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int fla
     return transmit(loop, conn, &whole, 1);
 }
 
+/* Something is queued and the request goes on. */
+static void expect_drain(ss_loop *loop, ss_conn *conn, bool stalled) {
+    conn->want_drain = conn->out_end - conn->out_start >= conn->listener->config.high_water;
+    if (!stalled) /* more to send is no progress of the client */
+        ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
+}
+
 int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t head_length, const char *body,
                      int64_t body_length, int flags) {
     ss_conn *conn = ss_conn_find(loop, handle);
@@ -225,16 +252,64 @@ int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t he
         ss_conn_request_done(conn);
         ss_conn_after_response(loop, conn);
     } else if (answer == SS_OK && queued) {
-        conn->want_drain = queued >= conn->listener->config.high_water;
-        if (!stalled) /* more to send is no progress of the client */
-            ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
+        expect_drain(loop, conn, stalled);
     }
     return answer == SS_OK ? queued : answer;
+}
+
+int64_t ss_conn_interim(ss_loop *loop, int64_t handle, const char *data, int64_t length) {
+    ss_conn *conn = ss_conn_find(loop, handle);
+    if (!conn)
+        return SS_GONE;
+    if (conn->state != SS_CONN_REQUEST || conn->response_started || length < 0)
+        return SS_MISUSE;
+    bool stalled = conn->out_start < conn->out_end;
+    struct iovec piece = {.iov_base = (char *)(uintptr_t)data, .iov_len = (size_t)length};
+    if (conn->dead || transmit(loop, conn, &piece, 1) != SS_OK)
+        return SS_BROKEN;
+    int64_t queued = conn->out_end - conn->out_start;
+    if (queued) {
+        loop->now = ss_clock(loop);
+        expect_drain(loop, conn, stalled);
+    }
+    return queued;
 }
 
 int64_t ss_conn_respond(ss_loop *loop, int64_t handle, const ss_response_head *head, const char *body,
                         int64_t body_length) {
     return ss_conn_send(loop, handle, head->data, head->length, body, body_length, head->flags);
+}
+
+int64_t ss_conn_send_file(ss_loop *loop, int64_t handle, const ss_response_head *head, int fd, int64_t offset,
+                          int64_t count) {
+    ss_conn *conn = ss_conn_find(loop, handle);
+    int flags = head->flags | SS_SEND_HEAD | SS_SEND_LAST;
+    char end[TAIL_ROOM];
+    if (!conn)
+        return SS_GONE;
+    if (misused(conn, flags, count) || conn->tls || flags & (SS_SEND_CHUNKED | SS_SEND_NO_BODY))
+        return SS_MISUSE;
+    int answer = count ? ss_file_attach(loop, conn, fd, offset, count) : SS_OK;
+    if (answer != SS_OK)
+        return answer;
+    decide_persistence(conn, flags);
+    conn->response_started = true;
+    loop->now = ss_clock(loop);
+    struct iovec pieces[2] = {
+        {.iov_base = (char *)(uintptr_t)head->data, .iov_len = (size_t)head->length},
+        {.iov_base = end, .iov_len = (size_t)(put_head_end(loop, conn, end, count, flags) - end)},
+    };
+    size_t total = pieces[0].iov_len + pieces[1].iov_len;
+    if (total <= sizeof loop->scratch) {
+        put(put(loop->scratch, pieces[0].iov_base, pieces[0].iov_len), end, pieces[1].iov_len);
+        pieces[0] = (struct iovec){.iov_base = loop->scratch, .iov_len = total};
+    }
+    answer = conn->dead ? SS_BROKEN : transmit(loop, conn, pieces, total <= sizeof loop->scratch ? 1 : 2);
+    if (answer == SS_OK && conn->file && conn->out_start == conn->out_end)
+        ss_file_flush(loop, conn);
+    ss_conn_request_done(conn);
+    ss_conn_after_response(loop, conn);
+    return answer;
 }
 
 int64_t ss_conn_queued(ss_loop *loop, int64_t handle) {
@@ -267,17 +342,31 @@ static const char *phrase(int status) {
     }
 }
 
+/* Python learns of it for its logs: who it was is kept until the next poll. */
+void ss_refusal_report(ss_loop *loop, const ss_conn *conn, enum ss_refusal refusal) {
+    int64_t place = SS_REFUSED_PEERS;
+    if (!loop->polling)
+        return;
+    if (loop->refused_count < SS_REFUSED_PEERS) {
+        place = loop->refused_count++;
+        ss_refused_peer *peer = &loop->refused[place];
+        peer->port = conn->port;
+        peer->address_length = conn->address_length;
+        memcpy(peer->address, conn->address, sizeof peer->address);
+    }
+    ss_event_emit(loop, SS_EVENT_REFUSED, conn->listener->number, (int64_t)refusal | place << 32);
+}
+
 /* One answer, and the end: nothing more of this connection is parsed. */
 void ss_conn_answer_refusal(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
     char text[512];
     int status = ss_refusal_status((int)refusal);
     const char *words = ss_refusal_text((int)refusal);
-    bool overloaded = refusal == SS_OVERLOADED;
     int length = snprintf(text, sizeof text,
                           "HTTP/1.1 %d %s\r\n%sConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
                           "Content-Length: %zu\r\n%s\r\n%s\n",
                           status, phrase(status), date_line(loop), strlen(words) + 1,
-                          overloaded ? "Retry-After: 1\r\n" : "", words);
+                          status == 503 ? "Retry-After: 1\r\n" : "", words);
     struct iovec whole = {.iov_base = text, .iov_len = (size_t)length};
     conn->persist = false;
     conn->response_started = true;
@@ -285,7 +374,7 @@ void ss_conn_answer_refusal(ss_loop *loop, ss_conn *conn, enum ss_refusal refusa
     conn->chunked_body = false;
     conn->body_left = UINT64_MAX; /* whatever comes is dropped, not parsed */
     (void)transmit(loop, conn, &whole, 1);
-    ss_event_emit(loop, SS_EVENT_REFUSED, ss_io_handle(&conn->io), refusal);
+    ss_refusal_report(loop, conn, refusal);
     ss_conn_request_done(conn);
     ss_conn_after_response(loop, conn);
 }

@@ -31,7 +31,12 @@ static const struct {
     [SS_HEAD_TIMEOUT] = {408, "the request head did not arrive in time"},
     [SS_BODY_TIMEOUT] = {408, "the request body made no progress in time"},
     [SS_BODY_TRUNCATED] = {400, "the peer closed the connection before the end of the request body"},
+    [SS_BAD_FORWARDED] = {400, "the forwarded headers are malformed or contradict each other"},
+    [SS_BAD_PROXY_HEADER] = {0, "the connection does not begin with a PROXY protocol header in time"},
     [SS_OVERLOADED] = {503, "the server is at its limit of connections or requests"},
+    [SS_BUFFERS_FULL] = {503, "the buffers of all connections together are at their limit"},
+    [SS_PLAIN_HTTP] = {400, "this port speaks TLS: ask for https, not http"},
+    [SS_HANDSHAKE_TIMEOUT] = {0, "the TLS handshake was not complete in time"},
 };
 
 int ss_refusal_status(int refusal) {

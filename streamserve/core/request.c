@@ -131,10 +131,33 @@ static int keep_head(ss_conn *conn, const char *data) {
     return SS_OK;
 }
 
+/* Whether all connections together hold more than they may. Then nothing new begins; what runs goes on. */
+static bool buffers_full(const ss_loop *loop, const ss_conn *conn) {
+    int64_t most = conn->listener->config.max_buffers;
+    return most && loop->held_bytes > most;
+}
+
+static void await_body(ss_loop *loop, ss_conn *conn) {
+    if (buffers_full(loop, conn)) {
+        ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
+        return;
+    }
+    ss_deadline_set(loop, &conn->io, conn->listener->config.body_timeout);
+    if (conn->io.ready & SS_READ)
+        ss_pending_add(loop, &conn->io);
+    else
+        ss_in_settle(loop, conn);
+}
+
 static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *entry) {
     const ss_listener_config *config = &conn->listener->config;
     const char *data = conn->in + conn->in_start;
     set_framing(conn);
+    if (buffers_full(loop, conn)) {
+        conn->in_start += conn->head.end;
+        ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
+        return;
+    }
     if (config->max_body && conn->body_left > config->max_body) {
         conn->in_start += conn->head.end;
         ss_conn_answer_refusal(loop, conn, SS_BODY_TOO_LARGE);
@@ -156,9 +179,7 @@ static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *entry) {
     if (conn->body_left <= config->buffered_body && conn->body_left > buffered && !conn->expect_due) {
         ss_conn_move(loop, conn, SS_CONN_BODY);
         conn->partial = false;
-        ss_deadline_set(loop, &conn->io, config->body_timeout);
-        if (conn->io.ready & SS_READ)
-            ss_pending_add(loop, &conn->io);
+        await_body(loop, conn);
         return;
     }
     report(loop, conn);
@@ -169,9 +190,32 @@ static void advance_body(ss_loop *loop, ss_conn *conn) {
         report(loop, conn);
         return;
     }
-    ss_deadline_set(loop, &conn->io, conn->listener->config.body_timeout);
+    await_body(loop, conn);
+}
+
+/* The header of the PROXY protocol; false: the rest of it, or of the connection, is to come or gone. */
+static bool take_proxy_header(ss_loop *loop, ss_conn *conn) {
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+    uint32_t used = 0;
+    int answer = ss_proxy_parse(conn->in + conn->in_start, conn->in_end - conn->in_start, &used, &peer);
+    if (answer == SS_ERROR) {
+        ss_refusal_report(loop, conn, SS_BAD_PROXY_HEADER);
+        ss_conn_close(loop, conn);
+        return false;
+    }
+    conn->partial = answer == SS_NEED_DATA; /* the deadline stays that of the accept */
+    if (answer == SS_OK) {
+        conn->proxy_due = false;
+        conn->in_start += used;
+        if (peer.ss_family != AF_UNSPEC)
+            ss_conn_set_peer(conn, &peer);
+    }
+    if (answer == SS_OK && conn->in_start < conn->in_end)
+        return true;
+    ss_in_settle(loop, conn);
     if (conn->io.ready & SS_READ)
         ss_pending_add(loop, &conn->io);
+    return false;
 }
 
 /* Goes as far as the buffered bytes allow, to at most one request. */
@@ -189,6 +233,8 @@ void ss_conn_advance(ss_loop *loop, ss_conn *conn) {
         ss_in_settle(loop, conn);
         return;
     }
+    if (conn->proxy_due && !take_proxy_header(loop, conn))
+        return;
     switch (parse_head(conn, &entry)) {
     case SS_OK:
         head_complete(loop, conn, entry);
@@ -198,7 +244,9 @@ void ss_conn_advance(ss_loop *loop, ss_conn *conn) {
             ss_deadline_set(loop, &conn->io, conn->listener->config.head_timeout);
         conn->partial = true;
         ss_in_settle(loop, conn);
-        if (conn->io.ready & SS_READ)
+        if (buffers_full(loop, conn))
+            ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
+        else if (conn->io.ready & SS_READ)
             ss_pending_add(loop, &conn->io);
         break;
     default:

@@ -37,18 +37,24 @@ static const char *verify_connection(const ss_conn *conn) {
         return "an input buffer's bounds are wrong";
     if (conn->out_start > conn->out_end || conn->out_end > conn->out_capacity)
         return "an output queue's bounds are wrong";
+    if (conn->tls && (conn->tls->out_start > conn->tls->out_end || conn->tls->out_end > conn->tls->out_capacity))
+        return "a queue of ciphertext has wrong bounds";
+    if (conn->tls && (conn->tls->handle != ss_io_handle(&conn->io) || conn->state == SS_CONN_LINGER))
+        return "a connection has the TLS state of another, or for too long";
     if (conn->piece_left && conn->piece_at + conn->piece_left > conn->in_start)
         return "a decoded piece reaches beyond what was decoded";
     if (conn->state != SS_CONN_REQUEST && conn->state != SS_CONN_BODY &&
         (conn->block || conn->target || conn->kept_head))
         return "a connection without a request keeps parts of one";
+    if (conn->file && conn->state != SS_CONN_FLUSH)
+        return "a connection has a file outside of the end of its response";
     if (conn->state != SS_CONN_REQUEST && (conn->want_body || conn->want_drain))
         return "a connection without a request has a reader or a writer";
     return NULL;
 }
 
 typedef struct {
-    uint32_t connections, requests, fds, buffers, used;
+    uint32_t connections, requests, fds, buffers, files, used, tls;
     int64_t queued;
 } tally;
 
@@ -69,7 +75,10 @@ static const char *verify_slot(const ss_loop *loop, uint32_t index, tally *sum) 
     sum->connections++;
     sum->requests += conn->state == SS_CONN_REQUEST;
     sum->buffers += conn->in != NULL;
+    sum->files += conn->file != NULL;
     sum->queued += conn->out_end - conn->out_start;
+    sum->queued += conn->tls ? conn->tls->out_end - conn->tls->out_start : 0;
+    sum->tls += conn->tls != NULL;
     return verify_connection(conn);
 }
 
@@ -112,6 +121,21 @@ static const char *verify_memos(const ss_loop *loop) {
     return pins == held ? NULL : "memo pins and the requests that hold them differ";
 }
 
+static int64_t conn_bytes(const ss_conn *conn) {
+    int64_t ciphertext = conn->tls ? conn->tls->out_capacity : 0;
+    return (int64_t)conn->in_capacity + conn->out_capacity + ciphertext;
+}
+
+static int64_t held_bytes(const ss_loop *loop) {
+    int64_t held = 0;
+    for (uint32_t index = 0; index < loop->slot_count; index++) {
+        const ss_io *io = loop->slots[index].io;
+        if (io && io->kind == SS_IO_CONN)
+            held += conn_bytes((const ss_conn *)io);
+    }
+    return held;
+}
+
 const char *ss_verify(const ss_loop *loop) {
     tally sum = {0};
     const char *fault = loop->violation;
@@ -124,8 +148,14 @@ const char *ss_verify(const ss_loop *loop) {
         return fault;
     if (sum.connections != loop->connections || sum.requests != loop->requests_out || sum.fds != loop->fds)
         return "a counter of connections, requests or descriptors is wrong";
-    if (sum.buffers != loop->buffers || sum.queued != loop->queued_bytes)
-        return "a counter of buffers or queued bytes is wrong";
+    for (const ss_tls *ended = loop->tls_ended; ended; ended = ended->next)
+        sum.tls++;
+    if (sum.tls != loop->tls)
+        return "a counter of TLS connections is wrong";
+    if (held_bytes(loop) != loop->held_bytes)
+        return "the bytes that connections hold are not what they allocated";
+    if (sum.buffers != loop->buffers || sum.queued != loop->queued_bytes || sum.files != loop->files)
+        return "a counter of buffers, queued bytes or files is wrong";
     return NULL;
 }
 
@@ -143,6 +173,9 @@ void ss_counts(const ss_loop *loop, int64_t *counts) {
     counts[SS_COUNT_SPARE_BUFFERS] = loop->spare_count;
     counts[SS_COUNT_QUEUED_BYTES] = loop->queued_bytes;
     counts[SS_COUNT_MEMO_ENTRIES] = remembered;
+    counts[SS_COUNT_FILES] = loop->files;
     counts[SS_COUNT_ACCEPTED] = loop->accepted;
     counts[SS_COUNT_POLLS] = loop->polls;
+    counts[SS_COUNT_TLS] = loop->tls;
+    counts[SS_COUNT_HELD_BYTES] = loop->held_bytes;
 }

@@ -12,7 +12,6 @@ A class mixes this in before a standard socket class, and has the slots of
 from __future__ import annotations
 
 import _socket
-import errno
 import io
 import os
 import socket as _standard
@@ -23,19 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from streamserve.green import dns
+from streamserve.green.connecting import ConnectingSocket
 from streamserve.green.watched_set import descriptor_closed
 from streamserve.loop.hub import get_hub
 from streamserve.loop.waiter import yield_turn
-from streamserve.loop.waiting import sleep
 from streamserve.loop.watcher import CREDIT, READ, WRITE, Side, Watcher
 
 SLOTS = ("_reader", "_timeout", "_watcher", "_writer")
 
-UNIX_CONNECT_RETRY = 0.001
-"""Seconds between two tries when the backlog of a unix listener is full: nothing reports that there is room."""
-
-_SPECIAL_HOSTS = ("", "<broadcast>")
 _DONTWAIT: int = _socket.MSG_DONTWAIT
 _LONGEST_TIMEOUT = 9.2e9  # seconds that fit the standard library's clock
 
@@ -73,7 +67,7 @@ def checked_timeout(value: Any) -> float | None:
     return float(seconds)
 
 
-class CooperativeSocket:
+class CooperativeSocket(ConnectingSocket):
     """Mixed in before `socket.socket` or a subclass: its calls wait in the loop."""
 
     if TYPE_CHECKING:
@@ -143,46 +137,54 @@ class CooperativeSocket:
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         side = self._reader
+        if flags:
+            return self._patiently(side, READ, _recv, flags, size, flags)
         deadline = 0.0
         while True:
-            if side.credit < 1:
-                deadline = self._wait_for(side, READ, flags, deadline)
+            credit = side.credit
+            if credit < 1:
+                deadline = self._wait_for(side, READ, 0, deadline)
+                credit = side.credit
             seen = side.edges
             try:
-                data = _recv(self, size, flags) if flags else _recv(self, size)
+                data: bytes = _recv(self, size)
             except BlockingIOError:
-                if self._timeout == 0.0 or flags & _DONTWAIT:
+                if self._timeout == 0.0:
                     raise
                 side.drained = seen
                 side.credit = 0
                 continue
-            if len(data) < size and side.trusted and data and not flags:
+            if len(data) == size or not data or not side.trusted:
+                side.credit = credit - 1
+            else:
                 side.drained = seen
                 side.credit = 0
-            else:
-                side.credit -= 1
             return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         side = self._reader
+        if flags:
+            return self._patiently(side, READ, _recv_into, flags, buffer, nbytes, flags)
         deadline = 0.0
         while True:
-            if side.credit < 1:
-                deadline = self._wait_for(side, READ, flags, deadline)
+            credit = side.credit
+            if credit < 1:
+                deadline = self._wait_for(side, READ, 0, deadline)
+                credit = side.credit
             seen = side.edges
             try:
-                count = _recv_into(self, buffer, nbytes, flags)
+                count: int = _recv_into(self, buffer, nbytes)
             except BlockingIOError:
-                if self._timeout == 0.0 or flags & _DONTWAIT:
+                if self._timeout == 0.0:
                     raise
                 side.drained = seen
                 side.credit = 0
                 continue
-            if 0 < count < (nbytes or len(buffer)) and side.trusted and not flags:
+            if side.trusted and 0 < count < (nbytes or memoryview(buffer).nbytes):
                 side.drained = seen
                 side.credit = 0
             else:
-                side.credit -= 1
+                side.credit = credit - 1
             return count
 
     def recvfrom(self, *args: Any) -> Any:
@@ -206,24 +208,26 @@ class CooperativeSocket:
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         side = self._writer
-        if side.credit > 0:
-            side.credit -= 1
+        credit = side.credit
+        if credit > 0 and not flags:
+            side.credit = credit - 1
             try:
-                return _send(self, data, flags) if flags else _send(self, data)
+                return _send(self, data)
             except BlockingIOError:
-                if self._timeout == 0.0 or flags & _DONTWAIT:
+                if self._timeout == 0.0:
                     raise
         return self._patiently(side, WRITE, _send, flags, data, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         side = self._writer
+        credit = side.credit
         sent = 0
-        if side.credit > 0 and data.__class__ is bytes:
-            side.credit -= 1
+        if credit > 0 and data.__class__ is bytes and not flags:
+            side.credit = credit - 1
             try:
-                sent = _send(self, data, flags) if flags else _send(self, data)
+                sent = _send(self, data)
             except BlockingIOError:
-                if self._timeout == 0.0 or flags & _DONTWAIT:
+                if self._timeout == 0.0:
                     raise
             else:
                 if sent == len(data):
@@ -296,73 +300,6 @@ class CooperativeSocket:
         finally:
             if sent and hasattr(file, "seek"):
                 file.seek(offset + sent)
-
-    # ---- connecting
-
-    def connect(self, address: Any, /) -> None:
-        self._begin_connect(self._resolved(address))
-
-    def connect_ex(self, address: Any, /) -> int:
-        try:
-            self._begin_connect(self._resolved(address))  # not `connect`, which a subclass may have
-        except TimeoutError as error:
-            return error.errno or errno.EAGAIN
-        except OSError as error:
-            if error.errno is None or isinstance(error, _socket.gaierror):
-                raise
-            return error.errno
-        return 0
-
-    def _begin_connect(self, address: Any) -> None:
-        timeout = self._timeout
-        side = self._writer
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            seen = side.edges
-            try:
-                return _native.connect(self, address)
-            except BlockingIOError as error:
-                if timeout == 0.0:
-                    raise
-                waits = error.errno == errno.EINPROGRESS
-            if waits:
-                return self._finish_connect(address, seen, deadline)
-            if deadline is not None and monotonic() > deadline:
-                raise TimeoutError("timed out")
-            sleep(UNIX_CONNECT_RETRY)
-
-    def _finish_connect(self, address: Any, seen: int, deadline: float | None) -> None:
-        """Waits for the outcome and asks for it by connecting again: so the kernel also forgets a failure."""
-        side = self._writer
-        while True:
-            if not self._watcher.wait(
-                side, WRITE, seen, None if deadline is None else max(deadline - monotonic(), 0.0)
-            ):
-                raise TimeoutError("timed out")
-            seen = side.edges
-            code = _native.connect_ex(self, address)
-            if code in (0, errno.EISCONN):
-                return
-            if code not in (errno.EALREADY, errno.EINPROGRESS):  # these: the edge was of something before
-                raise OSError(code, os.strerror(code))
-
-    def bind(self, address: Any, /) -> None:
-        _native.bind(self, self._resolved(address))
-
-    def _resolved(self, address: Any) -> Any:
-        """The address with its host name looked up by the resolver: the native call would block for it."""
-        if not isinstance(address, tuple) or not address or not isinstance(address[0], str):
-            return address
-        host = address[0]
-        family: int = _native.family.__get__(self)
-        if family not in (_socket.AF_INET, _socket.AF_INET6) or host in _SPECIAL_HOSTS:
-            return address
-        try:
-            _socket.inet_pton(family, host)
-        except (OSError, ValueError):
-            found = dns.getaddrinfo(host, None, family, _socket.SOCK_DGRAM)
-            return (found[0][4][0], *address[1:])
-        return address
 
     def _accept(self) -> tuple[int, Any]:
         return self._patiently(self._reader, READ, _native._accept, 0)

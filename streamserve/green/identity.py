@@ -28,7 +28,10 @@ _numbers = itertools.count(1)
 
 def get_ident() -> int:
     """Returns the number of the current greenlet, or the thread's ident in the first one of a native thread."""
-    current: Any = _getcurrent()
+    try:
+        current: Any = _getcurrent()
+    except RuntimeError:  # the interpreter ends, and greenlet is gone before the last finalizers
+        return _native_ident()
     if current.__class__ is Runner:
         task = current.task
         current = Greenlet.borrow(current) if task is None else task

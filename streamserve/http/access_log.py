@@ -1,74 +1,118 @@
-"""The access log: a line for each response, in the combined format.
+"""The access log: a line for each response, in the format that is set.
 
 Lines are gathered while the loop is busy and written together when it next has
-a turn. What the client chose is escaped: a log line cannot be forged or colour a
-terminal.
+a turn.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from streamserve.http.log_file import LogFile, LogStream
+from streamserve.http.log_line import clock_of, compile_line
 from streamserve.loop.hub import Hub
 
-_UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\xff]')
+if TYPE_CHECKING:
+    from streamserve.http.response_head import ResponseHead
 
-
-def escape(text: str) -> str:
-    """Replaces quotes, backslashes, control and non-ASCII characters by \\xNN."""
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def _text(environ: dict[str, Any], name: str) -> str:
-    """A value of an environ that the application may have changed, emptied or filled with other types."""
-    value = environ.get(name)
-    return escape(str(value)) if value else "-"
+AGAIN = 0.1
+"""Seconds until a reader that was too slow is tried again."""
 
 
 class AccessLog:
-    """Writes combined log lines to a text stream.
+    """Writes a line for each response.
 
     Args:
-        stream: has write(str), and may have flush().
+        target: has write(text, lines) → whether to call it again soon, and close().
+        format: see log_format.py.
+
+    Raises:
+        ConfigurationError: the format has a field that does not exist.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, target: LogFile | LogStream, format: str) -> None:
+        self._target = target
+        self._line = compile_line(format)
+        self._clock = clock_of(format)
+        self._hub: Hub | None = None
+        self._timer = -1
         self._lines: list[str] = []
         self._second = 0
-        self._stamp = ""
+        self._time = ""
 
-    def record(self, hub: Hub, environ: dict[str, Any], status: int, size: int, seconds: float) -> None:
+    def record(
+        self,
+        hub: Hub,
+        environ: dict[str, Any],
+        status: int,
+        size: int,
+        seconds: float,
+        head: ResponseHead | None = None,
+    ) -> None:
         """Notes one response.
 
         Args:
+            environ: of the request; what is not known of it is missing.
             size: bytes of the body sent.
             seconds: from the start of the application to the end of the response.
+            head: that of the response; None: it had none, or the core made it.
         """
         if not self._lines:
+            self._hub = hub
             hub.run_callback(self.flush)
-        address = _text(environ, "REMOTE_ADDR")
-        request = f"{_text(environ, 'REQUEST_METHOD')} {_text(environ, 'RAW_URI')} {_text(environ, 'SERVER_PROTOCOL')}"
-        referer = _text(environ, "HTTP_REFERER")
-        agent = _text(environ, "HTTP_USER_AGENT")
-        self._lines.append(
-            f'{address} - - [{self._time()}] "{request}" {status} {size or "-"} "{referer}" "{agent}" {seconds:.6f}\n'
-        )
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._time = self._clock(now)
+        try:
+            line = self._line(environ, status, size, seconds, head, self._time)
+        except Exception:  # the application left something in the environ that cannot be shown
+            line = self._line({}, status, size, seconds, head, self._time)
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Writes what has gathered."""
         lines, self._lines = self._lines, []
-        if lines:
-            self._stream.write("".join(lines))
-            flush = getattr(self._stream, "flush", None)
-            if flush is not None:
-                flush()
+        if self._target.write("".join(lines), len(lines)) and self._timer < 0 and self._hub is not None:
+            self._timer = self._hub.start_timer(AGAIN, self, counts=False)
 
-    def _time(self) -> str:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
-        return self._stamp
+    def fire(self) -> None:
+        """The timer's end: tries the reader again, but not among the events of a poll."""
+        self._timer = -1
+        if self._hub is not None:
+            self._hub.run_callback(self.flush)
+
+    def close(self) -> None:
+        """Writes what has gathered, and says what was lost. Lines of requests that end later are still written."""
+        if self._timer >= 0 and self._hub is not None:
+            self._hub.stop_timer(self._timer, self)
+            self._timer = -1
+        self._target.write("".join(self._lines), len(self._lines))
+        self._lines.clear()
+        self._target.close()
+
+
+def open_access_log(log: Any, path: str, format: str) -> AccessLog | None:
+    """Opens the access log of a server.
+
+    Args:
+        log: a stream with write(str), None for no log, or "default": as `path` says.
+        path: a file, - for standard output, or "" for no log.
+        format: see log_format.py.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ConfigurationError: the format has a field that does not exist.
+    """
+    if log is None or (log == "default" and not path):
+        return None
+    if log != "default":
+        return AccessLog(LogStream(log), format)
+    if path != "-":
+        return AccessLog(LogFile(path), format)
+    try:
+        return AccessLog(LogFile(sys.stdout.fileno()), format)
+    except (AttributeError, OSError, ValueError):  # it is closed, or something else took its place
+        return AccessLog(LogStream(sys.stdout), format)

@@ -16,7 +16,7 @@ from greenlet import GreenletExit
 
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
-from streamserve.http.access_log import escape
+from streamserve.http.early_hints import EarlyHints
 from streamserve.http.environ import (
     Environ,
     UnderscoreInName,
@@ -26,8 +26,11 @@ from streamserve.http.environ import (
     target_values,
 )
 from streamserve.http.exchange import PIECE, ClientGone, Exchange
+from streamserve.http.forwarded import FIELDS, ForwardedConflict
+from streamserve.http.log_line import escape
 from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
-from streamserve.http.response_head import HeadCache
+from streamserve.http.request_ids import NAME, with_ids
+from streamserve.http.response_head import HeadCache, ResponseHead
 from streamserve.loop.hub import Hub
 from streamserve.loop.runner import refresh
 from streamserve.loop.stacks import JOBS
@@ -80,14 +83,20 @@ class Endpoint:
 
     def __init__(self, server: WSGIServer, hub: Hub, name: str, port: str, head_cache: HeadCache) -> None:
         self.server = server
-        self.application = server.application
+        self.request_ids = request_ids = with_ids(server.application, server.settings)
+        self.application = server.application if request_ids is None else request_ids
+        if server.settings.early_hints == "on":
+            self.application = EarlyHints(self.application)
         self.hub = hub
         self.core = hub.core
         self.head_cache = head_cache
         self.high_water = PIECE
+        self.sends_files = True  # the core may: nothing stands between its bytes and the socket
         self.base = base_environ(name, port, "http", server.software)
         self.base.update(server.base_env)
         self.templates: dict[int, Environ] = {}
+        self.forwarded: set[int] = set()  # slots of blocks whose meaning depends on who sent them: never in `pages`
+        self.forwarding = server.forwarding
         self.targets: dict[int, tuple[str, str, str]] = {}
         self.pages: dict[int, Environ] = {}
         self.again: dict[int, Environ] = {}  # by connection: for clients that ask the same thing again
@@ -99,6 +108,17 @@ class Endpoint:
         self._head = ffi.new("ss_http1 *")
         self._text = ffi.new("char[]", 128)
         self._scratch = ffi.new("char[]", SCRATCH)
+
+    # ---- for a listener whose bytes pass through something first (tls.py)
+
+    def open(self, listener: int) -> None:
+        """The core has given the listener its number."""
+
+    def close(self, listener: int) -> None:
+        """The listener and its connections are closed."""
+
+    def send_now(self, handle: int) -> None:
+        """A greenlet is about to park until a connection has sent what is queued."""
 
     # ---- from the poll to the application
 
@@ -127,8 +147,12 @@ class Endpoint:
         ready = self.hub.ready
         ready.appendleft(item)
         serve = self.serve
+        server = self.server
         for _, handle, page, flags in item[1]:
             serve(handle, page, flags)
+            server.active -= 1
+            if server.waiting:
+                server.admit_waiting()
             if runner.gr_context is not None or runner.task is not None:
                 refresh(runner)
         if self._spare is not None:
@@ -141,11 +165,9 @@ class Endpoint:
         exchange = self._spare or Exchange()
         self._spare = None
         exchange.endpoint = self
-        exchange.handle = handle
-        exchange.flags = flags
-        exchange.head = exchange.environ = None
+        exchange.handle, exchange.flags = handle, flags
+        exchange.head = exchange.environ = result = None
         exchange.started = exchange.done = False
-        result = None
         try:
             if flags == _AGAIN:
                 known = self.again.get(handle)
@@ -154,15 +176,13 @@ class Endpoint:
             elif flags:
                 environ = self._uncommon_environ(exchange, page, flags)
             else:
-                self.again.pop(handle, None)  # what this connection asked for before
                 environ = self._common_environ(handle, page, flags)
             exchange.environ = environ
             result = self.application(environ, exchange.start_response)
             whole = None
-            if result.__class__ is list and len(result) == 1 and not flags & _NOT_WHOLE:
-                head = exchange.head
-                body = result[0]
-                if head is not None and body.__class__ is bytes and not exchange.started:
+            if result.__class__ is list and len(result) == 1 and not flags & _NOT_WHOLE and not exchange.started:
+                head, body = exchange.head, result[0]
+                if head is not None and body.__class__ is bytes:
                     size = len(body)
                     if (head.length == -1 or head.length == size) and size <= PIECE:
                         whole = head.whole
@@ -178,22 +198,24 @@ class Endpoint:
             self._failed(exchange, error)
         if flags or result.__class__ is not list:
             self._after(handle, result)
-        server = self.server
-        server.active -= 1
-        if server.waiting:
-            server.admit_waiting()
         return exchange
 
     def _serve_logged(self, handle: int, page: int, flags: int) -> Exchange:
         started = perf_counter()
         exchange = self._serve(handle, page, flags)
         if exchange.environ is not None and self.server.access_log is not None:
-            status = exchange.head.status if exchange.head is not None else 0
-            self.server.access_log.record(self.hub, exchange.environ, status, exchange.sent, perf_counter() - started)
+            seconds = perf_counter() - started
+            head = exchange.head
+            status = head.status if head is not None else 0
+            self.server.access_log.record(self.hub, exchange.environ, status, exchange.sent, seconds, head)
         return exchange
 
     def _common_environ(self, handle: int, page: int, flags: int) -> Environ:
+        if not flags:
+            self.again.pop(handle, None)  # what this connection asked for before
         known = self.pages.get(page)
+        if known is None and page >> _PAGE_SHIFT in self.forwarded:
+            return self._forwarded_environ(handle, page)
         environ = self._new_page(page) if known is None else known.copy()
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.peers[handle]
         if flags:
@@ -218,6 +240,25 @@ class Endpoint:
         self.pages[page] = environ
         return environ.copy()
 
+    def _forwarded_environ(self, handle: int, page: int) -> Environ:
+        """The environ of a request that came through a proxy, and that was seen before."""
+        environ = self.templates[page >> _PAGE_SHIFT].copy()
+        environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values = self.targets[page & _TARGET]
+        environ["REQUEST_URI"] = values[2]
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.peers[handle]
+        self._apply_forwarded(handle, environ)
+        return environ
+
+    def _apply_forwarded(self, handle: int, environ: Environ) -> None:
+        if self.forwarding is None:
+            return
+        try:
+            self.forwarding.apply(environ)
+        except ForwardedConflict as conflict:
+            self.server.refusals.note_field(handle, str(conflict), lib.SS_BAD_FORWARDED)
+            lib.ss_conn_refuse(self.core, handle, lib.SS_BAD_FORWARDED)
+            raise _Refused() from None
+
     # ---- the environ of a request that is not all known
 
     def _uncommon_environ(self, exchange: Exchange, page: int, flags: int) -> Environ:
@@ -237,6 +278,8 @@ class Endpoint:
             environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values
             environ["REQUEST_URI"] = values[2]
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
+        if not environ.keys().isdisjoint(FIELDS) if flags & _NEW_BLOCK else page >> _PAGE_SHIFT in self.forwarded:
+            self._apply_forwarded(handle, environ)
         environ["REQUEST_METHOD"] = METHODS[method] or self._method(data)
         if flags & _HTTP10:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
@@ -261,10 +304,15 @@ class Endpoint:
         try:
             add_fields(environ, data[self._head.block : self._head.end], self.server.underscore_headers)
         except UnderscoreInName as name:
+            self.server.refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
             lib.ss_conn_refuse(self.core, handle, lib.SS_BAD_FIELD_NAME)
-            raise _Refused(f"the header name {str(name)!r} has an underscore") from None
+            raise _Refused() from None
         template = environ.copy()  # before the core promises to know it: this may fail
-        self._remember(handle, 0, self.templates, template)
+        slot = self._remember(handle, 0, self.templates, template)
+        if self.forwarding is None or environ.keys().isdisjoint(FIELDS):
+            self.forwarded.discard(slot)
+        else:
+            self.forwarded.add(slot)
         return environ
 
     def _new_target(self, handle: int, data: bytes) -> tuple[str, str, str]:
@@ -273,13 +321,14 @@ class Endpoint:
         self._remember(handle, 1, self.targets, values)
         return values
 
-    def _remember(self, handle: int, which: int, slots: dict[int, Any], value: Any) -> None:
-        """Keeps a value under the slot that the core gives it; both do, or neither."""
+    def _remember(self, handle: int, which: int, slots: dict[int, Any], value: Any) -> int:
+        """Keeps a value under the slot that the core gives it; both do, or neither. Below zero: they did not."""
         try:
             slot = lib.ss_conn_memoise(self.core, handle, which)
             if slot >= 0:
                 self._replaces(slots, slot)
                 slots[slot] = value
+            return int(slot)
         except BaseException:  # no memory, or a signal's function raised
             lib.ss_conn_forget(self.core, handle)
             raise
@@ -298,16 +347,21 @@ class Endpoint:
 
     # ---- ends
 
+    def failure_head(self, environ: Environ | None) -> ResponseHead:
+        """The head of the answer to a request whose application failed."""
+        return self.error_head if self.request_ids is None else self.request_ids.failed(self.error_head, environ)
+
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
         if isinstance(error, _Refused):
             exchange.done = True
-            _log.info("refused a request: %s", error)
             return
         try:
             exchange.fail(error)
         except BaseException:
             _log.exception("the connection of a failed request could not be ended")
-        if isinstance(error, (ClientGone, BrokenRequestBody)):
+        if isinstance(error, BrokenRequestBody) and error.refusal:
+            self.server.refusals.note_body(str((exchange.environ or {}).get("REMOTE_ADDR", "")), error.refusal)
+        elif isinstance(error, (ClientGone, BrokenRequestBody)):
             _log.debug("a request ended early: %s", error)
         elif isinstance(error, GreenletExit):
             _log.info("a request was killed")
@@ -338,7 +392,10 @@ def _request(exchange: Exchange) -> str:
     environ = exchange.environ or {}
     if "RAW_URI" not in environ:
         return ""
-    return f" at {escape(str(environ.get('REQUEST_METHOD')))} {escape(str(environ['RAW_URI']))}"
+    name = f" at {escape(str(environ.get('REQUEST_METHOD')))} {escape(str(environ['RAW_URI']))}"
+    if exchange.endpoint.request_ids is not None:
+        name += f" (request id {escape(str(environ.get(NAME)))})"
+    return name
 
 
 # What the watchdog and SIGUSR1 call a greenlet that serves a request.

@@ -8,10 +8,12 @@ the client is slow the core queues up to its high water, then the greenlet parks
 from __future__ import annotations
 
 import logging
+from signal import SIG_DFL, SIGPIPE, getsignal
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
+from streamserve.http.file_wrapper import FileWrapper
 from streamserve.http.request_body import BrokenRequestBody, park_on
 from streamserve.http.response_head import ResponseHead
 
@@ -142,16 +144,43 @@ class Exchange:
             self._need_head()
             self._send(b"".join(result), last=True)
             return
+        if result.__class__ is FileWrapper and not self.started and self._send_file(result):
+            return
         single = hasattr(result, "__len__") and len(result) == 1
         pieces = iter(result)
         for piece in pieces:
             if not isinstance(piece, bytes):
                 raise LocalProtocolError(f"the body must be of bytes, not {type(piece).__name__}")
-            if self.done:
+            if self.done and piece:
                 self._report_excess(len(piece))
-            elif piece:
+                break  # nobody reads it, and it may have no end
+            if piece:
                 self._send(piece, last=single)
         self._finish()
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Has the core send a regular file; False: nothing was sent, the file must be read."""
+        head = self._need_head()
+        found = wrapper.regular_range()
+        whole = head.whole
+        if found is None or whole is None or head.status >= 500 or not self.endpoint.sends_files:
+            return False
+        descriptor, position, count = found
+        if head.length > count or getsignal(SIGPIPE) is SIG_DFL:
+            return False
+        count = count if head.length < 0 else head.length
+        core = self.endpoint.core
+        if self.head_only:
+            answer = _send(core, self.handle, head.data, head.size, ffi.NULL, count, whole.flags | _NO_BODY)
+        else:
+            answer = lib.ss_conn_send_file(core, self.handle, whole, descriptor, position, count)
+            if answer in (lib.SS_SYSTEM, lib.SS_NOMEM):
+                return False
+        self.started = self.done = True
+        self.sent = 0 if self.head_only else count
+        if answer < 0:
+            raise ClientGone("the client went away before its response was complete")
+        return True
 
     @staticmethod
     def _is_small(result: list[Any] | tuple[Any, ...]) -> bool:
@@ -247,6 +276,7 @@ class Exchange:
         if not flags & _NO_BODY:
             self.sent += size
         if queued >= endpoint.high_water and not self.done:
+            endpoint.send_now(self.handle)
             low_water = endpoint.high_water // 4  # as in output.c
             while not self.done and _queued(endpoint.core, self.handle) > low_water:
                 park_on(endpoint.hub, self.handle)
@@ -280,7 +310,7 @@ class Exchange:
             if lib.ss_conn_refuse(core, self.handle, error.refusal or lib.SS_BODY_TRUNCATED) < 0:
                 lib.ss_conn_abort(core, self.handle, 0)
         else:
-            self.head = self.endpoint.error_head
+            self.head = self.endpoint.failure_head(self.environ)
             self.started = True
             body = b"Internal Server Error\n"
             self.sent = 0 if self.head_only else len(body)

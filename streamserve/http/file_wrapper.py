@@ -1,7 +1,16 @@
-"""wsgi.file_wrapper: a file as the body of a response (PEP 3333)."""
+"""wsgi.file_wrapper: a file as the body of a response (PEP 3333).
+
+A file that is nothing but bytes on a disk is sent by the core, which needs its
+descriptor only. Whatever transforms what it reads (gzip has a fileno() too) is
+read block by block, as any other iterable.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+from tempfile import _TemporaryFileWrapper
 from typing import Any
 
 
@@ -27,3 +36,20 @@ class FileWrapper:
         if not block:
             raise StopIteration
         return block
+
+    def regular_range(self) -> tuple[int, int, int] | None:
+        """Returns (descriptor, position, bytes from there to the end) of a regular file; None: it must be read."""
+        file = self.file
+        if file.__class__ is _TemporaryFileWrapper:
+            file = file.file
+        raw = file.raw if file.__class__ in (io.BufferedReader, io.BufferedRandom) else file
+        if raw.__class__ is not io.FileIO:
+            return None
+        try:
+            file.flush()
+            position = file.tell()
+            status = os.fstat(file.fileno())
+        except (OSError, ValueError):  # closed, or a pipe
+            return None
+        left = status.st_size - position
+        return (file.fileno(), position, left) if stat.S_ISREG(status.st_mode) and left > 0 else None

@@ -16,12 +16,13 @@ from streamserve.errors import LocalProtocolError
 
 _log = logging.getLogger("streamserve.wsgi")
 
-_STATUS = re.compile(r"[1-9]\d\d(?: [\t\x20-\x7e\x80-\xff]*)?")
+_STATUS = re.compile(r"[1-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization te trailer trailers transfer-encoding upgrade".split()
+    "connection keep-alive proxy-authenticate proxy-authentication-info proxy-authorization proxy-connection"
+    " te trailer trailers transfer-encoding upgrade".split()
 )
 """Fields of the connection, which is the server's affair (PEP 3333, "Other HTTP Features")."""
 
@@ -59,14 +60,25 @@ class ResponseHead:
             self.whole.length = self.size
             self.whole.flags = _WHOLE if length >= 0 else _WHOLE | lib.SS_SEND_LENGTH
 
+    def with_line(self, line: bytes) -> ResponseHead:
+        """Another head, with one field more; `line` ends with CRLF and has been checked."""
+        return ResponseHead(self.data + line, self.status, self.length)
+
 
 def _content_length(value: str) -> int:
     if not (value.isascii() and value.isdigit()):
-        raise LocalProtocolError(f"Content-Length must be a number of bytes, not {value!r}")
+        raise LocalProtocolError(f"Content-Length must be a number of bytes, not {value[:80]!r}")
+    if len(value) > 18:
+        raise LocalProtocolError(f"Content-Length has {len(value)} digits, more than the 18 that a length may have")
     return int(value)
 
 
-def _checked_field(name: Any, value: Any) -> bytes:
+def encode_field(name: Any, value: Any) -> bytes:
+    """Returns the line of a header field.
+
+    Raises:
+        LocalProtocolError: the name or the value may not go on the wire.
+    """
     if name.__class__ is not str and not isinstance(name, str):
         raise LocalProtocolError(f"a header name must be a str, not {type(name).__name__}")
     if not _NAME.fullmatch(name):
@@ -94,11 +106,11 @@ def build_head(status: Any, headers: Any, server: str) -> ResponseHead:
     code = int(status[:3])
     if code == 101 or code < 200:
         raise LocalProtocolError(f"an application cannot send an interim response, status {status!r}")
-    parts = [f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n".encode("latin-1")]
+    parts = [f"HTTP/1.1 {status}\r\n".encode("latin-1")]
     length = -1
     has_server = not server
     for name, value in headers:
-        line = _checked_field(name, value)
+        line = encode_field(name, value)
         lowered = name.lower()
         if lowered in HOP_BY_HOP:
             _log.warning("the application set the hop-by-hop header %r; it was dropped", name)
@@ -139,6 +151,8 @@ class HeadCache:
         Raises:
             LocalProtocolError: something of it may not go on the wire.
         """
+        if not isinstance(headers, list):
+            headers = list(headers)  # an iterator can be read only once
         try:
             head = self.heads.get((status, *headers))
         except TypeError:  # a header that cannot be hashed: a list, or nothing that can be a header

@@ -52,7 +52,7 @@ _WOKEN: int = lib.SS_EVENT_WOKEN
 _IDLE: int = lib.SS_IDLE
 _ONE_EVENT = 1 << 16
 _SYSTEM: int = lib.SS_SYSTEM
-_LISTENER_EVENTS = (lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED)
+_LISTENER_EVENTS = (lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED, lib.SS_EVENT_REFUSED)
 _CONNECTION_EVENTS = (lib.SS_EVENT_BODY, lib.SS_EVENT_DRAINED)
 _BACKENDS = {"auto": lib.SS_BACKEND_EPOLL, "epoll": lib.SS_BACKEND_EPOLL, "poll": lib.SS_BACKEND_POLL}
 
@@ -89,7 +89,7 @@ class Hub(RawGreenlet, FailureReports):
         connection_waiters: connection handle → Waiter of the greenlet that reads its body or drains its output.
         fd_watchers: handle of a descriptor → what to call with the directions that became ready.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
-        listener_handlers: raw listener → what to call with (kind, value) when it accepted or could not.
+        listener_handlers: listener → what to call with (kind, value) when it accepted, could not, or refused.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
         request_handlers: called with the words of the requests of one poll and their number, per listener.
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
@@ -218,17 +218,17 @@ class Hub(RawGreenlet, FailureReports):
                 self.fd_watchers[words[1]](words[2])
                 return
         if found > 0:
-            count = found & 0xFFFF
-            if count:
-                self._admit(self._request_words[: count * _REQUEST_WORDS].tolist(), count)
             count = found >> 16
             if count:
                 stream = iter(self._event_words[: count * _EVENT_WORDS].tolist())
                 events = zip(stream, stream, stream, strict=True)
                 while not self._take_events(events):
                     pass
-                while not self._fire_timers():
-                    pass
+            count = found & 0xFFFF
+            if count:
+                self._admit(self._request_words[: count * _REQUEST_WORDS].tolist(), count)
+            while self._fired:
+                self._fire()
         elif found == 0:
             self.woken()
         elif found == _IDLE:
@@ -238,11 +238,21 @@ class Hub(RawGreenlet, FailureReports):
             raise OSError(code, f"waiting for events failed: {os.strerror(code)}")
 
     def _admit(self, words: list[int], count: int) -> None:
-        if len(self.request_handlers) == 1:
-            next(iter(self.request_handlers.values()))(words, count)
+        """Gives requests to the endpoints of their listeners; where one fails, the others still get theirs."""
+        handlers = self.request_handlers
+        if len(handlers) == 1:
+            try:
+                next(iter(handlers.values()))(words, count)
+            except BaseException as error:
+                self._failed(error, self)
             return
         for start in range(0, count * _REQUEST_WORDS, _REQUEST_WORDS):
-            self.request_handlers[words[start]](words[start : start + _REQUEST_WORDS], 1)
+            admit = handlers.get(words[start])
+            try:
+                if admit is not None:  # else its listener was closed by an earlier one of this poll
+                    admit(words[start : start + _REQUEST_WORDS], 1)
+            except BaseException as error:
+                self._failed(error, self)
 
     def _take_events(self, events: Iterator[tuple[int, int, int]]) -> bool:
         """False if one of them failed: the others are still to be taken, the core tells of each only once."""
@@ -260,27 +270,35 @@ class Hub(RawGreenlet, FailureReports):
                 elif kind == _WOKEN:
                     while self._other_threads:
                         self.ready.append(self._other_threads.popleft())
-                elif kind in _LISTENER_EVENTS and handle in self.listener_handlers:
-                    self.listener_handlers[handle](kind, value)
                 else:
-                    self.core_handlers[kind](handle, value)
+                    fired.append((kind, handle, value))
         except BaseException as error:
             self._failed(error, self)
             return False
         return True
 
-    def _fire_timers(self) -> bool:
-        """False if one of them failed. All were taken before: what fires may start a timer, which gets a free slot."""
+    def _fire(self) -> None:
+        """Calls what is due. All of it was taken before anything was called: a timer that is started now gets a free
+        slot, and the slots of the timers that fired in this poll are free."""
         fired = self._fired
         try:
             while fired:
                 target = fired.popleft()
-                if target is not None:  # stopped by an earlier event of the same poll
+                if target.__class__ is tuple:
+                    self._report(*target)
+                elif target is not None:  # stopped by an earlier event of the same poll
                     target.fire()
         except BaseException as error:
             self._failed(error, self)
-            return False
-        return True
+
+    def _report(self, kind: int, handle: int, value: int) -> None:
+        """Tells what happened to a listener or a connection to those who look after it."""
+        if kind in _LISTENER_EVENTS:
+            report = self.listener_handlers.get(handle)
+            if report is not None:  # it may be closed since
+                report(kind, value)
+        else:
+            self.core_handlers[kind](handle, value)
 
     def _nothing_left(self) -> None:
         if self.ready or self._other_threads:  # a signal's function ran after the poll

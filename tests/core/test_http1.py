@@ -91,7 +91,11 @@ def test_answers_stay_the_same_after_the_end() -> None:
 
 @pytest.mark.parametrize("number", range(1, lib.SS_REFUSAL_COUNT))
 def test_every_refusal_has_a_status_and_a_text(number: int) -> None:
-    assert lib.ss_refusal_status(number) in (400, 408, 413, 414, 417, 431, 501, 503, 505)
+    unanswered = number in (
+        lib.SS_HANDSHAKE_TIMEOUT,
+        lib.SS_BAD_PROXY_HEADER,
+    )  # there is nobody to understand an answer
+    assert unanswered or lib.ss_refusal_status(number) in (400, 408, 413, 414, 417, 431, 501, 503, 505)
     assert len(ffi.string(lib.ss_refusal_text(number))) > 20
 
 

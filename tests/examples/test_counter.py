@@ -94,7 +94,7 @@ class TestClient:
 
     @pytest.mark.parametrize("files", [None, {"file": ("", b"")}, {"other": ("x", b"y")}])
     def test_upload_without_a_file_is_refused_with_words(self, server: ServedCommand, files: dict[str, object]) -> None:
-        response = requests.post(f"{server.url}/upload", files=files, timeout=10)  # type: ignore[arg-type]
+        response = requests.post(f"{server.url}/upload", files=files, timeout=60)  # type: ignore[arg-type]
         assert response.status_code == 400
         assert '<p id="problem" role="alert">Choose a file first.</p>' in response.text
 

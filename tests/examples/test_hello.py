@@ -22,12 +22,12 @@ def server() -> Iterator[ServedCommand]:
     [("", "Hello, world!\n"), ("?name=you", "Hello, you!\n"), ("?name=%C3%89mile+Zola", "Hello, Émile Zola!\n")],
 )
 def test_greets(server: ServedCommand, query: str, greeting: str) -> None:
-    response = requests.get(f"{server.url}/{query}", timeout=10)
+    response = requests.get(f"{server.url}/{query}", timeout=60)
     assert (response.status_code, response.text) == (200, greeting)
 
 
 def test_head_has_the_length_and_no_body(server: ServedCommand) -> None:
-    response = requests.head(server.url, timeout=10)
+    response = requests.head(server.url, timeout=60)
     assert (response.headers["Content-Length"], response.content) == ("14", b"")
 
 

@@ -1,5 +1,6 @@
 """Cooperative sockets: the standard library's surface, and greenlets that wait."""
 
+import ctypes
 import errno
 import gc
 import io
@@ -7,6 +8,7 @@ import os
 import socket as standard
 import tempfile
 import threading
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +98,17 @@ def test_recv_into_waits_too(pair: Pair) -> None:
     pair[1].send(b"hello")
     assert reading.get(timeout=20) == 5
     assert buffer[:5] == b"hello"
+
+
+def test_recv_into_takes_a_buffer_whose_length_is_not_its_bytes(pair: Pair) -> None:
+    class NoLength(ctypes.Structure):
+        _fields_ = (("first", ctypes.c_uint32), ("second", ctypes.c_uint32))
+
+    numbers = array("I", [0, 0])
+    structure = NoLength()
+    pair[1].sendall(b"abcdefgh" * 2)
+    assert (pair[0].recv_into(numbers), pair[0].recv_into(structure)) == (8, 8)
+    assert numbers.tobytes() == bytes(structure) == b"abcdefgh"
 
 
 def test_a_peek_leaves_the_data_and_the_next_read_finds_it(pair: Pair) -> None:

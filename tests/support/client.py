@@ -12,6 +12,16 @@ FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([\t -~\x80-\xff]*)")
 CHUNK_SIZE = re.compile(rb"[1-9a-f][0-9a-f]*|0")
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 class Truncated(AssertionError):
     """The connection ended inside a response."""
 
@@ -49,18 +59,21 @@ class Client:
         address: What getsockname() of the listener said.
         receive_buffer: SO_RCVBUF, in bytes: small for a client that is slow on purpose.
         timeout: Seconds after which a send or receive fails.
+        source: The address to connect from, "": any.
     """
 
-    def __init__(self, address: Any, receive_buffer: int = 0, timeout: float = 10.0) -> None:
+    def __init__(self, address: Any, receive_buffer: int = 0, timeout: float = 60.0, source: str = "") -> None:
         family = socket.AF_UNIX
         if isinstance(address, tuple):
             family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(10.0)
+        self.socket.settimeout(60.0)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(address)
         self.socket.settimeout(timeout)
         self.buffer = b""

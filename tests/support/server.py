@@ -19,12 +19,14 @@ from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer
 from tests.support.client import Client, Response
 
-PATIENCE = 10.0  # seconds; only a failing test waits so long
+PATIENCE = 60.0  # seconds; only a failing test waits so long
 LEFT_BEHIND = {
     "connections": lib.SS_COUNT_CONNECTIONS,
     "requests": lib.SS_COUNT_REQUESTS,
     "buffers": lib.SS_COUNT_BUFFERS,
     "queued bytes": lib.SS_COUNT_QUEUED_BYTES,
+    "files": lib.SS_COUNT_FILES,
+    "TLS connections": lib.SS_COUNT_TLS,
 }
 
 
@@ -129,7 +131,11 @@ class Running:
 
     def client(self, listener: int = 0, **options: Any) -> Client:
         """A new connection to the server; closed at the end if the test does not."""
-        client = Client(self.addresses[listener], **options)
+        return self.connect(self.addresses[listener], **options)
+
+    def connect(self, address: Any, source: str = "", **options: Any) -> Client:
+        """A new connection to an address of the server's, from an address of this machine."""
+        client = Client(address, source=source, **options)
         self._clients.append(client)
         return client
 

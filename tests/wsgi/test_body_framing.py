@@ -7,6 +7,7 @@ from wsgiref.validate import validator
 import pytest
 
 from tests.support.client import Truncated
+from tests.support.logs import awaited_lines, log_with
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve
 
@@ -127,7 +128,7 @@ def test_statuses_without_a_body(
         client.finish()
         assert client.rest() == b""
     if body and method == GET:
-        eventually(lambda: len(caplog.records) == 2, "one warning for each response whose body was dropped")
+        assert len(awaited_lines(caplog, 2)) == 2, "one warning for each response whose body was dropped"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_more_than_the_length_is_cut_and_logged(serve: Serve, caplog: pytest.Log
             assert response.body == b"too" and not response.closes
         client.finish()
         assert client.rest() == b""
-    assert "more than its Content-Length" in caplog.text
+    log_with(caplog, "more than its Content-Length")
 
 
 @pytest.mark.parametrize("body", [[], [b"few"], lambda: iter([b"f", b"ew"]), (b"f", b"ew"), lambda: iter([])])
@@ -158,7 +159,25 @@ def test_less_than_the_length_ends_the_connection(serve: Serve, caplog: pytest.L
     client.send(GET)
     with pytest.raises(Truncated):
         client.response()
-    assert "less than its Content-Length" in caplog.text
+    log_with(caplog, "less than its Content-Length")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "headers", "body"), [(GET, [("Content-Length", "4")], b"piec"), (HEAD, [], b"")]
+)
+def test_an_endless_body_ends_with_its_response(serve: Serve, request_head: bytes, headers: Any, body: bytes) -> None:
+    bodies: list[Closing] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Closing:
+        start_response("200 OK", headers)
+        bodies.append(Closing(iter(lambda: b"piece", b"")))
+        return bodies[-1]
+
+    with serve(app).client() as client:
+        for _ in range(2):
+            client.send(request_head)
+            assert client.response(request_head[:4].strip().decode()).body == body
+        eventually(lambda: [each.closed for each in bodies] == [1, 1], "both are closed")
 
 
 @pytest.mark.parametrize("piece", ["text", 5, None, bytearray(b"x"), memoryview(b"x")])
@@ -234,7 +253,7 @@ def test_a_close_that_fails_is_logged_and_harms_nobody(serve: Serve, caplog: pyt
         for _ in range(2):
             client.send(GET)
             assert client.response().body == b"fine"
-    eventually(lambda: caplog.text.count("cannot close") >= 2, "both were logged")
+    log_with(caplog, "cannot close", 2)
 
 
 def test_the_iterable_is_closed_when_the_client_leaves(serve: Serve) -> None:

@@ -220,7 +220,7 @@ with Running(app, sys.argv[1]) as running:
     os.close(highest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     for each in sockets:
-        each.settimeout(10)
+        each.settimeout(60)
         each.connect(address)
         each.sendall(GET)
     eventually(lambda: logged, "the log says so")

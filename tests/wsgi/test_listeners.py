@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.client import has_ipv6
 from tests.wsgi.conftest import Serve
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -15,15 +16,6 @@ NAMES = ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT", "PATH_INFO"
 def where(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("200 OK", [])
     return [" ".join(environ[name] or "-" for name in NAMES).encode()]
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:

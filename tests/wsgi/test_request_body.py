@@ -10,6 +10,7 @@ from streamserve import sleep, spawn
 from streamserve.core import lib
 from streamserve.errors import RemoteProtocolError
 from streamserve.loop.greenlet import Greenlet
+from tests.support.logs import no_tracebacks
 from tests.support.server import Running, eventually
 from tests.wsgi.conftest import Serve
 
@@ -118,7 +119,7 @@ def test_a_small_body_is_complete_before_the_application_runs(serve: Serve) -> N
     running = serve(reading(lambda stream: stream.read()))
     client = running.client()
     client.send(head(b"Content-Length: 4") + b"ab")
-    eventually(lambda: running.count(9) == 1, "the connection was accepted")
+    eventually(lambda: running.count(lib.SS_COUNT_ACCEPTED) == 1, "the connection was accepted")
     assert running.server.active == 0
     client.send(b"cd")
     assert client.response().body == b"abcd"
@@ -171,13 +172,14 @@ def breaking(caught: list[BaseException]) -> Any:
 )
 def test_an_early_end_raises_and_is_400(serve: Serve, caplog: pytest.LogCaptureFixture, request_bytes: bytes) -> None:
     caught: list[BaseException] = []
-    client = serve(breaking(caught)).client()
+    running = serve(breaking(caught))
+    client = running.client()
     client.send(request_bytes)
     client.finish()
     response = client.response()
     assert response.status == 400 and response.closes and client.ended()
     assert isinstance(caught[0], RemoteProtocolError) and isinstance(caught[0], OSError)
-    assert not [record for record in caplog.records if record.exc_info]
+    assert no_tracebacks(caplog, running)
 
 
 def test_a_reset_raises(serve: Serve) -> None:
@@ -401,7 +403,7 @@ def test_one_greenlet_reads_the_body_while_another_one_sends(serve: Serve) -> No
         start_response("200 OK", [])
         for _ in range(64):
             yield bytes(65536)
-        reader.join(10)
+        reader.join(60)
         yield b"read" if reader.dead else b"stuck"
 
     running = serve(application)

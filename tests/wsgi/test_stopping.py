@@ -44,6 +44,14 @@ def is_draining(running: Running) -> bool:
     return bool(running.server._stopping) and running.server.sockets[0].fileno() < 0
 
 
+def refuses(running: Running) -> bool:
+    try:
+        socket.create_connection(running.addresses[0], 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_a_running_request_is_finished_and_told_that_it_is_the_last(serve: Serve) -> None:
     gate = Gate()
     running = serve(gate)
@@ -57,13 +65,12 @@ def test_a_running_request_is_finished_and_told_that_it_is_the_last(serve: Serve
     result = running.stop()
     eventually(lambda: is_draining(running), "it drains")
     assert idle.ended()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(running.addresses[0], 5)
+    eventually(lambda: refuses(running), "nobody listens any more")  # the kernel's close may come after Python's
     gate.open.set()
     response = client.response()
     assert (response.body, response.closes) == (b"finished", True)
     assert client.ended()
-    assert result.result(10) == 0
+    assert result.result(60) == 0
     running.join()
 
 
@@ -78,7 +85,7 @@ def test_a_streamed_response_is_finished(serve: Serve) -> None:
     eventually(lambda: is_draining(running), "it drains")
     gate.open.set()
     assert client.rest() == b"8\r\nfinished\r\n0\r\n\r\n"
-    assert result.result(10) == 0
+    assert result.result(60) == 0
 
 
 def test_what_a_slow_client_has_not_taken_yet_is_waited_for(serve: Serve) -> None:
@@ -93,7 +100,7 @@ def test_what_a_slow_client_has_not_taken_yet_is_waited_for(serve: Serve) -> Non
     result = running.stop()
     eventually(lambda: is_draining(running), "it drains")
     assert len(client.response().body) == 65536 * 200
-    assert result.result(10) == 0
+    assert result.result(60) == 0
 
 
 def test_half_a_head_does_not_hold_the_stop_for_its_whole_deadline(serve: Serve) -> None:
@@ -101,7 +108,7 @@ def test_half_a_head_does_not_hold_the_stop_for_its_whole_deadline(serve: Serve)
     client = running.client()
     client.send(b"GET / HT")
     eventually(lambda: running.count(lib.SS_COUNT_BUFFERS) == 1, "it was read")
-    assert running.stop().result(10) == 0
+    assert running.stop().result(60) == 0
     assert client.response().status == 408
 
 
@@ -117,7 +124,7 @@ def test_closing_ends_a_stop_that_waits() -> None:
         sleep(0.001)
         assert not stopping.ready()
         server.close()
-        assert stopping.get(timeout=10) == 1
+        assert stopping.get(timeout=60) == 1
         gate.open.set()
         while server.active:
             sleep(0.001)
@@ -134,7 +141,7 @@ def test_pipelined_requests_behind_the_last_one_are_not_answered(serve: Serve) -
     gate.open.set()
     assert client.response().closes
     assert client.ended()
-    assert result.result(10) == 0
+    assert result.result(60) == 0
 
 
 def test_the_timeout_cuts_off(serve: Serve) -> None:
@@ -143,7 +150,7 @@ def test_the_timeout_cuts_off(serve: Serve) -> None:
     client = running.client()
     client.send(GET)
     eventually(lambda: running.server.active == 1, "the request runs")
-    assert running.stop(0.05).result(10) == 1
+    assert running.stop(0.05).result(60) == 1
     assert client.ended()
     gate.open.set()
     running.join()
@@ -168,7 +175,7 @@ def test_a_parked_writer_and_a_parked_reader_are_told_of_the_cut(serve: Serve) -
     writer.send(GET)
     reader.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n")
     eventually(lambda: len(running.hub.connection_waiters) == 2, "both wait")
-    assert running.stop(0).result(10) == 2
+    assert running.stop(0).result(60) == 2
     running.join()
     assert len(ended) == 2
 
@@ -185,7 +192,7 @@ def test_a_half_sent_head_is_served_when_it_is_completed(serve: Serve) -> None:
     client.send(GET[10:])
     response = client.response()
     assert (response.body, response.closes) == (b"finished", True)
-    assert result.result(10) == 0
+    assert result.result(60) == 0
 
 
 def test_requests_that_wait_for_a_place_are_served(serve: Serve) -> None:
@@ -199,7 +206,7 @@ def test_requests_that_wait_for_a_place_are_served(serve: Serve) -> None:
     eventually(lambda: is_draining(running), "it drains")
     gate.open.set()
     assert [client.response().body for client in clients] == [b"finished"] * 5
-    assert result.result(10) == 0
+    assert result.result(60) == 0
 
 
 def test_closing_with_requests_that_did_not_begin_is_quiet(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,7 +251,7 @@ def test_close_after_the_end_of_its_hub_closes_nothing_of_the_next_one() -> None
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert log == [0]
 
 

@@ -1,0 +1,139 @@
+"""What becomes of requests that the server answered without the application: a line in each log."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from streamserve.core import ffi, lib
+from streamserve.http.access_log import AccessLog
+from streamserve.http.peer_notices import SWEEP, PeerNotices
+from streamserve.loop.hub import Hub
+from streamserve.settings import Settings
+
+_log = logging.getLogger("streamserve.wsgi")
+
+LIMITS = {
+    lib.SS_LINE_TOO_LONG: "max_request_line",
+    lib.SS_HEAD_TOO_LARGE: "max_header_bytes",
+    lib.SS_TOO_MANY_FIELDS: "max_header_fields",
+    lib.SS_BODY_TOO_LARGE: "max_body_bytes",
+    lib.SS_HEAD_TIMEOUT: "head_timeout",
+    lib.SS_BODY_TIMEOUT: "body_timeout",
+    lib.SS_OVERLOADED: "max_connections",
+    lib.SS_BUFFERS_FULL: "max_buffer_bytes",
+    lib.SS_HANDSHAKE_TIMEOUT: "handshake_timeout",
+}
+"""The setting that a refusal enforces."""
+
+_ACCEPT_FAILED: int = lib.SS_EVENT_ACCEPT_FAILED
+_ADDRESS_BYTES = 128
+
+
+class Refusals:
+    """Logs the refusals of one server, those of its core and its own.
+
+    Args:
+        settings: the limits, which are named.
+        access_log: where each refused request has its line; None: nowhere.
+    """
+
+    def __init__(self, settings: Settings, access_log: AccessLog | None) -> None:
+        self._settings = settings
+        self._access_log = access_log
+        self._hub: Hub | None = None
+        self._timer = -1
+        self._notices = PeerNotices(self._start_timer)
+        self._text = ffi.new("char[]", _ADDRESS_BYTES)
+
+    def open(self, hub: Hub, listener: int) -> None:
+        """Listens to what the core tells of a listener."""
+        self._hub = hub
+        hub.listener_handlers[listener] = self._report
+
+    def close(self) -> None:
+        """Tells what was only counted so far."""
+        if self._hub is not None and self._timer >= 0:
+            self._hub.stop_timer(self._timer, self)
+            self._timer = -1
+        self._notices.close()
+
+    # ---- what happened
+
+    def note_overload(self, handle: int, active: int, queue: int) -> None:
+        """A request finds no place to run or wait; before it is refused."""
+        size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
+        text = f"refused with 503: concurrency={active} and queue={queue} are exhausted"
+        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text)
+
+    def note_field(self, handle: int, text: str, refusal: int = lib.SS_BAD_FIELD_NAME) -> None:
+        """A request has a header field that Python refuses; before it is refused."""
+        size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
+        self._log(self._peer(size), refusal, logging.INFO, f"refused with 400: {text}")
+
+    def note(self, handle: int, refusal: int) -> None:
+        """The core will refuse at Python's word; before it does."""
+        size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
+        self._log(self._peer(size), refusal, logging.INFO, self._words(refusal))
+
+    def note_client(self, handle: int, text: str) -> None:
+        """A connection is ended for what its client did, before there was a request."""
+        size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
+        self._notices.note(self._peer(size)[0], logging.INFO, text)
+
+    def note_body(self, peer: str, refusal: int) -> None:
+        """A request's body broke while the application read it; its access log line is that of the response."""
+        self._notices.note(peer, logging.INFO, self._words(refusal))
+
+    def _report(self, kind: int, value: int) -> None:
+        """An event of the core about a listener."""
+        if kind == _ACCEPT_FAILED:
+            reason = os.strerror(value)
+            _log.error("accepting pauses for a second: %s; raise the limit of open files (ulimit -n)", reason)
+            return
+        refusal = value & 0xFFFFFFFF
+        size = lib.ss_loop_refused(self._core, value >> 32, self._text, _ADDRESS_BYTES)
+        level = logging.WARNING if lib.ss_refusal_status(refusal) == 503 else logging.INFO
+        self._log(self._peer(size), refusal, level, self._words(refusal))
+
+    def _words(self, refusal: int) -> str:
+        name = LIMITS.get(refusal)
+        limit = f" ({name}={getattr(self._settings, name)})" if name is not None else ""
+        status = lib.ss_refusal_status(refusal)
+        return f"{f'refused with {status}' if status else 'closed'}: {_reason(refusal)}{limit}"
+
+    def _log(self, peer: tuple[str, str], refusal: int, level: int, text: str) -> None:
+        if self._access_log is not None and self._hub is not None and lib.ss_refusal_status(refusal):
+            environ = {"REMOTE_ADDR": peer[0], "REMOTE_PORT": peer[1]}
+            size = len(_reason(refusal)) + 1  # and a line end, as in output.c
+            self._access_log.record(self._hub, environ, lib.ss_refusal_status(refusal), size, 0.0)
+        self._notices.note(peer[0], level, text)
+
+    def _peer(self, size: int) -> tuple[str, str]:
+        """Host and port out of what the core wrote; empty where it knows none."""
+        if size <= 0:
+            return "", ""
+        host, port, _ = ffi.unpack(self._text, size).decode("ascii").split("\0")
+        return host, port
+
+    @property
+    def _core(self) -> Any:
+        return self._hub.core if self._hub is not None else ffi.NULL
+
+    # ---- time
+
+    def _start_timer(self) -> None:
+        if self._hub is not None and not self._hub.destroyed:
+            self._timer = self._hub.start_timer(SWEEP, self, counts=False)
+
+    def fire(self) -> None:
+        """The timer's end: what was counted may be told, but not among the events of a poll."""
+        self._timer = -1
+        if self._hub is not None:
+            self._hub.run_callback(self._notices.sweep)
+
+
+def _reason(refusal: int) -> str:
+    text: bytes = ffi.string(lib.ss_refusal_text(refusal))
+    return text.decode("ascii")

@@ -1,0 +1,76 @@
+"""`streamserve --certfile`: served, reloaded by SIGHUP, and refused in one line."""
+
+import re
+import shutil
+import signal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.process import ServedCommand, command
+from tests.support.tls import Authority, TlsClient
+
+SITE = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [environ["wsgi.url_scheme"].encode()]
+"""
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "site_module.py").write_text(SITE)
+    return tmp_path
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    return Authority(folder)
+
+
+@pytest.mark.parametrize("patching", [(), ("--no-patch",)])
+def test_hangup_reloads_and_drops_no_connection(project: Path, authority: Authority, patching: tuple[str, ...]) -> None:
+    site = project / "site.pem"
+    shutil.copy(authority.issue("localhost", "old.test"), site)
+    with ServedCommand("site_module", "--certfile", "site.pem", *patching, cwd=project) as server:
+        assert server.url.startswith("https://")
+        address = ("127.0.0.1", urlsplit(server.url).port)
+        with TlsClient(address, authority.trust()) as old:
+            assert old.names() == ["localhost", "old.test"]
+            shutil.copy(authority.issue("localhost", "new.test"), site)
+            server.signal(signal.SIGHUP)
+            server.wait_for(re.compile("SIGHUP: the certificates were reloaded"))
+            site.write_text("nothing")
+            server.signal(signal.SIGHUP)
+            server.wait_for(re.compile(r"SIGHUP: the certificates stay as they were: certfile='site\.pem' holds no"))
+            with TlsClient(address, authority.trust()) as new:
+                assert new.names() == ["localhost", "new.test"]
+                for client in (old, new):
+                    client.send(GET)
+                    assert client.response().body == b"https"
+
+
+@pytest.mark.parametrize("check", [(), ("--check-config",)])
+def test_certificate_that_cannot_be_used_is_one_line(project: Path, check: tuple[str, ...]) -> None:
+    (project / "wrong.pem").write_text("nothing")
+    for name, said in (("wrong.pem", "holds no certificate"), ("missing.pem", "cannot be read: No such file")):
+        result = command("site_module", "--bind", "127.0.0.1:0", "--certfile", name, *check, cwd=project)
+        assert result.returncode == 2
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert f"streamserve: error: certfile='{name}' {said}" in result.stderr
+
+
+def test_several_pairs_are_flags_that_repeat(project: Path, authority: Authority) -> None:
+    flags: list[str] = []
+    for name in ("a.test", "b.test"):
+        chain, key = authority.split(name)
+        flags += ["--certfile", chain, "--keyfile", key]
+    with ServedCommand("site_module", *flags, cwd=project) as server:
+        context = authority.trust()
+        for name in ("a.test", "b.test"):
+            with TlsClient(("127.0.0.1", urlsplit(server.url).port), context, name) as client:
+                assert client.names() == [name]
