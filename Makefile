@@ -20,10 +20,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := streamserve/core/_native.abi3.so
 
-CORE_C := $(filter-out %/_native.c,$(wildcard streamserve/core/*.c))
-CORE := $(CORE_C) $(wildcard streamserve/core/*.h)
+CORE_C := $(filter-out %/_native.c,$(wildcard streamserve/core/*.c streamserve/core/*/*.c))
+CORE := $(CORE_C) $(wildcard streamserve/core/*/*.h)
 C_FORMATTED := $(CORE) $(wildcard fuzz/*.[ch] bench/*.[ch])
-C_STRICT := -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Werror
+C_STRICT := -Istreamserve/core -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Werror
 
 APP ?= examples.counter.app:app
 BIND ?= 127.0.0.1:8000

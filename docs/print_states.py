@@ -1,6 +1,6 @@
 """Writes docs/connection-states.md from the core: `python docs/print_states.py`.
 
-The states and their meaning come from `enum ss_conn_state` in loop.h, the moves
+The states and their meaning come from `enum ss_conn_state` in loop/loop.h, the moves
 from `legal_moves` in connection.c. What brings each move about is written here;
 a move without its cause, or a cause without its move, is an error.
 """
@@ -38,12 +38,12 @@ CAUSES = {
 }
 
 INTRODUCTION = """\
-<!-- Written by docs/print_states.py from streamserve/core/connection.c and loop.h: edit those. -->
+<!-- Written by docs/print_states.py from streamserve/core/http/connection.c and loop.h: edit those. -->
 
 # The states of a connection
 
-The core moves a connection only along `legal_moves` in `streamserve/core/connection.c`. A move that is not in the table
-is recorded, and `ss_verify` reports it after the test in which it happened. A new connection begins in HEAD.
+The core moves a connection only along `legal_moves` in `streamserve/core/http/connection.c`. A move that is not in the
+table is recorded, and `ss_verify` reports it after the test in which it happened. A new connection begins in HEAD.
 `ss_listener_close` ends a connection in any state, so every state leads to CLOSED.
 """
 
@@ -87,8 +87,8 @@ def render() -> str:
     Raises:
         ValueError: the core and CAUSES do not have the same moves.
     """
-    states = read_states((CORE / "loop.h").read_text())
-    moves = read_moves((CORE / "connection.c").read_text(), states)
+    states = read_states((CORE / "loop/loop.h").read_text())
+    moves = read_moves((CORE / "http/connection.c").read_text(), states)
     pairs = [(state, target) for state in states for target in states if target in moves[state]]
     if differing := set(pairs) ^ set(CAUSES):
         raise ValueError(f"CAUSES in docs/print_states.py and legal_moves differ in {sorted(differing)}")

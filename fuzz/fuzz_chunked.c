@@ -1,7 +1,7 @@
 /* Any bytes are decoded as a chunked body, or refused with a documented
  * refusal, or wait for more; and offering them in other pieces changes nothing,
  * the body included. */
-#include "api.h"
+#include "api/api.h"
 #include "exact.h"
 
 enum { MAX_SIZE = 8192 };

@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-ROOMS = ["core", "loop", "sync", "green", "monkey", "server", "http"]
+ROOMS = [
+    "core",
+    "core/api",
+    "core/loop",
+    "core/stream",
+    "core/http",
+    "loop",
+    "sync",
+    "green",
+    "monkey",
+    "server",
+    "http",
+]
 FOLDERS = ["", "streamserve/", *(f"streamserve/{room}/" for room in ROOMS)]
 
 

@@ -103,8 +103,8 @@ def test_stub_names_the_fields_of_each_struct(name: str, struct: str) -> None:
 
 
 def test_stub_knows_every_struct_of_the_header() -> None:
-    header = (ROOT / "streamserve/core/api.h").read_text()
-    assert set(re.findall(r"^\} (ss_\w+);", header, re.MULTILINE)) == set(STRUCTS.values())
+    headers = "".join(path.read_text() for path in sorted((ROOT / "streamserve/core/api").glob("*.h")))
+    assert set(re.findall(r"^\} (ss_\w+);", headers, re.MULTILINE)) == set(STRUCTS.values())
 
 
 def test_installed_version_is_that_of_the_source() -> None:

@@ -20,7 +20,7 @@ from cffi import FFI
 # beside a thread that computes, up to its whole switch interval (5 ms) until the GIL is back. No function of the core
 # blocks but the poll, so that is the only one to release it.
 PREAMBLE = """
-#include "api.h"
+#include "api/api.h"
 static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
     PyThreadState *state = PyEval_SaveThread();
     int64_t found = ss_loop_poll(loop, timeout_ns);
@@ -35,15 +35,24 @@ static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
 """
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SOURCES = sorted(path for path in HERE.glob("*.c") if path.name != "_native.c")
-HEADERS = sorted(HERE.glob("*.h"))
+SOURCES = sorted(path for path in HERE.glob("**/*.c") if path.name != "_native.c")
+HEADERS = sorted(HERE.glob("**/*.h"))
 COMPILE_FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+INCLUDED = re.compile(r'#include "(api/\w+\.h)"')
 NUMERIC_CONSTANT = re.compile(r"#define \w+ \d+(\s*/\*.*\*/)?")
 
 
+def api_headers(name: str = "api/api.h") -> list[str]:
+    """Returns the headers of api/, each behind those that it includes."""
+    found: list[str] = []
+    for included in INCLUDED.findall((HERE / name).read_text()):
+        found += [header for header in api_headers(included) if header not in found]
+    return [*found, name]
+
+
 def declarations() -> str:
-    """Returns api.h as cffi's cdef reads it: no preprocessor but numeric constants."""
-    lines = (HERE / "api.h").read_text().splitlines()
+    """Returns api/ as cffi's cdef reads it: no preprocessor but numeric constants."""
+    lines = [line for name in api_headers() for line in (HERE / name).read_text().splitlines()]
     return "\n".join(line for line in lines if not line.startswith("#") or NUMERIC_CONSTANT.fullmatch(line))
 
 

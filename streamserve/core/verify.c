@@ -1,6 +1,6 @@
 /* Self-examination: walks every structure and says what does not hold. */
 
-#include "loop.h"
+#include "loop/loop.h"
 
 static const char *verify_timers(const ss_loop *loop) {
     uint32_t counted = 0;

@@ -11,7 +11,7 @@
  * than it was allowed to: what it leaves in the kernel's queue is not lost. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  * linear in the number of descriptors. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <poll.h>

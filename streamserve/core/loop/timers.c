@@ -1,7 +1,7 @@
 /* Timers: a four-way heap of (when, slot), and slots that know their place in
  * it, so that stopping is as cheap as starting. */
 
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <stdlib.h>
 

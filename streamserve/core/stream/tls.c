@@ -20,7 +20,7 @@
  * it forgets what it keeps. Ends between two polls wait in loop->tls_ended. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  * close() with unread input sends RST, which destroys the answer on its way. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

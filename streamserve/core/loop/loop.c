@@ -16,7 +16,7 @@
  * pending list instead. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>

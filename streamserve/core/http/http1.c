@@ -10,7 +10,7 @@
  * ends at the limit, so what stands behind it is never looked at: a line that
  * is too long is refused for that and for nothing else, no matter how much of
  * it is already here. */
-#include "http1.h"
+#include "http/http1.h"
 
 enum { MAX_METHOD = 32 };
 

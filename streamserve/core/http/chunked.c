@@ -8,7 +8,7 @@
  * Everything a lenient decoder forgives here has been used to smuggle a
  * request past a stricter neighbour, so nothing is forgiven. What is thrown
  * away (extensions, trailers) is bounded, or it would be a free upload. */
-#include "http1.h"
+#include "http/http1.h"
 
 enum {
     MAX_LINE = 4096,           /* bytes of a chunk or trailer line, without CRLF */

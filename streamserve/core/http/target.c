@@ -1,6 +1,6 @@
 /* The request target: which of the four forms it has, and whether a host and
  * port in it, or in the Host field, are well formed. */
-#include "http1.h"
+#include "http/http1.h"
 
 /* "[" IPv6address "]". Beyond the alphabet only what costs nothing is checked:
  * the address is never used to connect. IPvFuture and zone identifiers are

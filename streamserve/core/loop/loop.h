@@ -2,7 +2,7 @@
 #ifndef SS_LOOP_H
 #define SS_LOOP_H
 
-#include "api.h"
+#include "api/api.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>

@@ -2,7 +2,7 @@
  * life of a descriptor. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <sys/epoll.h>

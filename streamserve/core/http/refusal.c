@@ -1,5 +1,5 @@
 /* What each refusal means on the wire and in the log. */
-#include "api.h"
+#include "api/api.h"
 
 static const struct {
     int status;

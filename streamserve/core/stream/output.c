@@ -2,7 +2,7 @@
  * the refusals that the core answers by itself. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <stdio.h>

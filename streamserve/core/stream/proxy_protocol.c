@@ -8,7 +8,7 @@
  * health checks send, UNKNOWN, UNSPEC, unix sockets) leaves the peer as it is;
  * extensions (TLV) are skipped. */
 
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

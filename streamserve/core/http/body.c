@@ -5,7 +5,7 @@
  * the socket into the reader's own memory. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 

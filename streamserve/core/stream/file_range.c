@@ -8,7 +8,7 @@
  * ignores from its start; the caller makes sure that it still does. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  *
  * A name is compared as sent, so `Content_Length` is an unknown field here:
  * only the mapping to environ, which Python does, would make the two equal. */
-#include "http1.h"
+#include "http/http1.h"
 
 /* Bits of ss_http1.seen. */
 enum {

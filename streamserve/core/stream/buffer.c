@@ -8,7 +8,7 @@
  * Blocks grow by doubling, which keeps the copying linear. The loop knows what all of
  * them hold together (held_bytes): over the limit, requests are refused (request.c). */
 
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <stdlib.h>
 

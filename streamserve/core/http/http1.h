@@ -3,8 +3,8 @@
  * trailer fields with the same rules. */
 #ifndef SS_HTTP1_H
 #define SS_HTTP1_H
-#include "api.h"
-#include "ascii.h"
+#include "api/api.h"
+#include "http/ascii.h"
 
 /* The functions that check something answer with an enum ss_refusal,
  * SS_REFUSAL_NONE when all is well. */

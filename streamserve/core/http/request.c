@@ -2,7 +2,7 @@
  * its framing means for the connection. */
 
 #define _GNU_SOURCE
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <stdlib.h>
 

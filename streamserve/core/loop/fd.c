@@ -5,7 +5,7 @@
  * the core, or of the kernel, between two waits. Only a backend that is not made
  * of edges must be told (ss_fd_drained). */
 
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <stdlib.h>
 
