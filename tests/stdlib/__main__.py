@@ -1,6 +1,6 @@
 """Runs CPython's own tests of sockets, threads, queues and what stands on them, under patching.
 
-    python -m tests.stdlib [--recheck] [--under PACKAGE] [--tests PATTERN] [FILE...]        (make test-stdlib)
+    python -m tests.stdlib [--recheck] [--rerun] [--under PACKAGE] [--tests PATTERN] [FILE...]        (make test-stdlib)
 
 The tests come from the `test` package of the interpreter that runs this. disabled.toml says which do not run.
 """
@@ -27,6 +27,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.stdlib", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {' '.join(FILES)}; all by default")
     parser.add_argument("--recheck", action="store_true", help="run the disabled tests; fail if one of them passes")
+    parser.add_argument(
+        "--rerun", action="store_true", help="run once more what failed by an assertion; no crash, no hang"
+    )
     parser.add_argument("--under", default="streamserve", help="whose monkey.patch_all() patches; '' for nobody's")
     parser.add_argument("--tests", metavar="PATTERN", help="only tests whose full name matches, as in *Timeout*")
     parser.add_argument("--all", action="store_true", help="the disabled tests too")
@@ -40,7 +43,7 @@ def arguments() -> argparse.Namespace:
 
 
 def run_one(file: str, setting: Setting, table: Table, options: argparse.Namespace) -> FileRun:
-    """Runs a file without its disabled tests, and the flaky ones that failed once more."""
+    """Runs a file without its disabled tests; with --rerun, once more what failed by an assertion, and that alone."""
     skip = [row.name for row in (() if options.all else table.disabled + table.unpatched)]
     only = None
     if options.tests:
@@ -49,10 +52,12 @@ def run_one(file: str, setting: Setting, table: Table, options: argparse.Namespa
         only = fnmatch.filter(found, options.tests)
     result = run_file(file, setting, skip, only)
     result.found = [name for name in result.found if only is None or name in only]
-    again = {row.name for row in table.flaky} & {name for name in result.outcomes if failed(result.of(name))}
-    if again:
+    again = [name for name in result.found if name in result.outcomes and result.of(name).kind == "failed"]
+    if again and options.rerun:
         second = run_file(file, setting, only=again)
+        print(f"{file}: again, as an assertion failed: {', '.join(again)}", flush=True)
         result.outcomes |= {name: second.of(name) for name in again}
+        result.broken = result.broken or second.broken
         result.seconds += second.seconds
     return result
 
@@ -138,7 +143,7 @@ def main() -> int:
         for result in pool.map(lambda file: work(file, setting, table, options), files):
             wrong += tell(result, table, options)
             if not options.tests:
-                wrong += missing(table.disabled + table.unpatched + table.flaky, result)
+                wrong += missing(table.disabled + table.unpatched, result)
     for text in wrong:
         print("\n" + text)
     how = f"under {options.under}.monkey.patch_all()" if options.under else "unpatched"

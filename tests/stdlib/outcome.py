@@ -9,6 +9,9 @@ from typing import Protocol
 
 Error = tuple[type[BaseException], BaseException, TracebackType]
 
+RANKS = ("passed", "skipped", "failed", "raised")
+"""Outcomes of the parts of a test, the worst last."""
+
 
 class Teller(Protocol):
     def tell(self, **event: object) -> None: ...
@@ -17,8 +20,8 @@ class Teller(Protocol):
 class Outcomes(unittest.TestResult):
     """A result that keeps nothing, and a limit of time for each test.
 
-    A test has one outcome, the worst of its parts: "passed", "skipped" or "failed". That of a set-up of a class or a
-    module has the name of that class or module.
+    A test has one outcome, the worst of its parts: "passed", "skipped", "failed" (by an assertion) or "raised". That of
+    a set-up of a class or a module has the name of that class or module.
 
     Args:
         limit: seconds for one test; past it the stacks of all threads go to the log and the process ends.
@@ -54,7 +57,7 @@ class Outcomes(unittest.TestResult):
 
     def addError(self, test: unittest.TestCase, err: Error) -> None:
         super().addError(test, err)
-        self._add(test, "failed", _text(err))
+        self._add(test, "raised", _text(err))
 
     def addFailure(self, test: unittest.TestCase, err: Error) -> None:
         super().addFailure(test, err)
@@ -63,19 +66,20 @@ class Outcomes(unittest.TestResult):
     def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Error | None) -> None:
         super().addSubTest(test, subtest, err)
         if err is not None:
-            self._add(test, "failed", f"{subtest.id()}\n{_text(err)}")
+            by_assertion = issubclass(err[0], test.failureException)
+            self._add(test, "failed" if by_assertion else "raised", f"{subtest.id()}\n{_text(err)}")
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         super().addUnexpectedSuccess(test)
         self._add(test, "failed", "passes, and is expected to fail")
 
     def _add(self, test: unittest.TestCase, outcome: str, text: str) -> None:
-        if outcome == "failed":
+        if outcome in ("failed", "raised"):
             print(text, flush=True)
         if self.started is None:
             # Of a class or module: "setUpClass (test.test_ssl.SomeTests)".
             self._tell(test.id().rpartition("(")[2].rstrip(")"), outcome, text, 0.0)
-        elif self.worst[0] != "failed":
+        elif RANKS.index(outcome) > RANKS.index(self.worst[0]):
             self.worst = (outcome, text)
 
     def _tell(self, name: str, outcome: str, text: str, seconds: float) -> None:

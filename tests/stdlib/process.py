@@ -22,7 +22,7 @@ FILE_SECONDS = 300.0
 
 @dataclass
 class Outcome:
-    """What became of a test: "passed", "skipped", "failed", "hung" or "crashed", and why."""
+    """What became of a test and why: "passed", "skipped", "failed" (by an assertion), "raised", "hung" or "crashed"."""
 
     name: str
     kind: str

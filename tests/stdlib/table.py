@@ -51,18 +51,17 @@ class Table:
     """What disabled.toml says.
 
     `disabled` tests fail because of patching. `unpatched` ones fail, hang or do not run on machines of this project
-    whether patched or not. `flaky` ones fail now and then without patching too: they run again once when they fail.
+    whether patched or not.
     """
 
     disabled: tuple[Row, ...]
     unpatched: tuple[Row, ...]
-    flaky: tuple[Row, ...]
 
     def of_version(self, version: str) -> "Table":
         def those(rows: Iterable[Row]) -> tuple[Row, ...]:
             return tuple(row for row in rows if version in row.versions)
 
-        return Table(those(self.disabled), those(self.unpatched), those(self.flaky))
+        return Table(those(self.disabled), those(self.unpatched))
 
 
 def read_table(path: Path = TABLE) -> Table:
@@ -72,7 +71,7 @@ def read_table(path: Path = TABLE) -> Table:
         ValueError: a row has no name or reason, names a file that is not run, or comes twice.
     """
     content = tomllib.loads(path.read_text())
-    kinds = {kind: tuple(_row(row) for row in content.get(kind, [])) for kind in ("disabled", "unpatched", "flaky")}
+    kinds = {kind: tuple(_row(row) for row in content.get(kind, [])) for kind in ("disabled", "unpatched")}
     names = [
         (row.name, version) for kind in ("disabled", "unpatched") for row in kinds[kind] for version in row.versions
     ]
@@ -102,7 +101,8 @@ def render(table: Table) -> str:
         "<!-- Printed by `python -m tests.stdlib.table` from tests/stdlib/disabled.toml. -->",
         "",
         "`make test-stdlib` runs these files of the interpreter's `test` package, each in a process that first calls",
-        "`streamserve.monkey.patch_all()`. It exits with 1 if a test fails, hangs or is missing.",
+        "`streamserve.monkey.patch_all()`. It exits with 1 if a test fails, crashes, hangs or is missing. With",
+        "`ARGS=--rerun` what failed by an assertion runs once more, at the end; a crash or a hang never does.",
         "`make test-stdlib ARGS=--recheck` runs the disabled tests instead, and exits with 1 if one of them passes.",
         "Resources (`-u network` and others) are off, as they are by default in CPython's runner.",
         "",
@@ -117,8 +117,6 @@ def render(table: Table) -> str:
     lines.append("| **all** | " + " | ".join(f"**{len(counts[version].disabled)}**" for version in VERSIONS) + " |")
     lines += ["", *_rows(table.disabled)]
     lines += ["", "## Tests that fail on this project's machines without patching too", "", *_rows(table.unpatched)]
-    lines += ["", "## Tests that fail now and then without patching too", ""]
-    lines += ["They run a second time when they fail, as under CPython's `--rerun`.", "", *_rows(table.flaky)]
     return "\n".join(lines) + "\n"
 
 
