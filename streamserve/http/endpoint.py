@@ -361,7 +361,7 @@ class Endpoint:
             _log.exception("the connection of a failed request could not be ended")
         if isinstance(error, BrokenRequestBody) and error.refusal:
             self.server.refusals.note_body(str((exchange.environ or {}).get("REMOTE_ADDR", "")), error.refusal)
-        elif isinstance(error, (ClientGone, BrokenRequestBody)):
+        elif not exchange.is_fault(error):
             _log.debug("a request ended early: %s", error)
         elif isinstance(error, GreenletExit):
             _log.info("a request was killed")

@@ -29,6 +29,7 @@ PIECE = 65536
 """Most bytes that are given to the core at once: what a slow client can make it queue."""
 
 _REPORTED = -2  # what is left of a body whose excess was logged
+_AT_HAND: Any = (type(iter([])), type(iter(())))  # iterators whose next piece costs nothing and comes at once
 
 _HEAD: int = lib.SS_SEND_HEAD
 _LENGTH: int = lib.SS_SEND_LENGTH
@@ -42,6 +43,10 @@ _queued = lib.ss_conn_queued
 
 class ClientGone(ConnectionError):
     """The client closed or stalled while its response was being sent. Not the application's fault."""
+
+
+class ResponseComplete(LocalProtocolError):
+    """write() was called after the last byte of the response: what is written has no place in it."""
 
 
 class Exchange:
@@ -130,33 +135,50 @@ class Exchange:
             raise exc_info[1].with_traceback(exc_info[2])
 
     def write(self, data: bytes) -> None:
-        """Sends a piece of the body; for applications that cannot return an iterable."""
+        """Sends a piece of the body; for applications that cannot return an iterable.
+
+        Raises:
+            ResponseComplete: nothing more belongs to the response: its Content-Length is reached, or it has no body
+                (PEP 3333).
+            ClientGone: the client has left, or takes nothing.
+        """
         if not isinstance(data, bytes):
             raise LocalProtocolError(f"write() takes bytes, not {type(data).__name__}")
         if data:
+            if self.done:
+                raise ResponseComplete(f"write() of {len(data)} bytes after the end of the response")
             self._send(data, last=False)
 
     # ---- sending what the application returned
 
     def respond(self, result: Any) -> None:
-        """Sends the iterable that the application returned, to its end."""
+        """Sends the iterable that the application returned, to its end or that of the response."""
         if result.__class__ in (list, tuple) and not self.started and self._is_small(result):
             self._need_head()
             self._send(b"".join(result), last=True)
             return
-        if result.__class__ is FileWrapper and not self.started and self._send_file(result):
-            return
+        if result.__class__ is FileWrapper:
+            if not self.started and self._send_file(result):
+                return
+            result.left = self._left if self.started else self._need_head().length
         single = hasattr(result, "__len__") and len(result) == 1
         pieces = iter(result)
-        for piece in pieces:
+        for piece in pieces if not self.done else ():
             if not isinstance(piece, bytes):
                 raise LocalProtocolError(f"the body must be of bytes, not {type(piece).__name__}")
-            if self.done and piece:
-                self._report_excess(len(piece))
-                break  # nobody reads it, and it may have no end
             if piece:
                 self._send(piece, last=single)
-        self._finish()
+                if self.done:  # nobody reads the next piece, and it may never come
+                    break
+        if self.done:
+            self._report_rest(pieces)
+        else:
+            self._finish()
+
+    def _report_rest(self, pieces: Any) -> None:
+        """Logs that pieces are left over, as far as that can be known without calling the application."""
+        if pieces.__class__ in _AT_HAND:
+            self._report_excess(sum(len(piece) for piece in pieces if piece.__class__ is bytes))
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Has the core send a regular file; False: nothing was sent, the file must be read."""
@@ -192,8 +214,6 @@ class Exchange:
         return self.head
 
     def _finish(self) -> None:
-        if self.done:
-            return
         if not self.started:
             self._send(b"", last=True)
             return
@@ -294,6 +314,12 @@ class Exchange:
             _log.error("the application sent more than its Content-Length; %d bytes or more were dropped", count)
 
     # ---- failing
+
+    def is_fault(self, error: BaseException) -> bool:
+        """Whether it is the application's: the client may leave, and one that writes need not know that it was HEAD."""
+        if isinstance(error, ResponseComplete):
+            return not self.head_only and self.head is not None and not self.head.bodiless
+        return not isinstance(error, (ClientGone, BrokenRequestBody))
 
     def fail(self, error: BaseException) -> None:
         """Ends the exchange after an exception: 500 if nothing was sent, else the connection breaks off."""

@@ -20,7 +20,12 @@ class FileWrapper:
     Args:
         file: has read(size), and may have close().
         block_size: bytes read at once.
+
+    Attributes:
+        left: most bytes that are still to be read, what the Content-Length leaves; below zero: to the end.
     """
+
+    left = -1
 
     def __init__(self, file: Any, block_size: int = 65536) -> None:
         self.file = file
@@ -32,9 +37,13 @@ class FileWrapper:
         return self
 
     def __next__(self) -> bytes:
-        block: bytes = self.file.read(self.block_size)
+        size = self.block_size
+        if self.left >= 0:
+            size = min(size, self.left) if size > 0 else self.left
+        block: bytes = self.file.read(size)
         if not block:
             raise StopIteration
+        self.left -= len(block) if self.left >= 0 else 0
         return block
 
     def regular_range(self) -> tuple[int, int, int] | None:

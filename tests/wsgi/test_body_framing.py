@@ -180,6 +180,52 @@ def test_an_endless_body_ends_with_its_response(serve: Serve, request_head: byte
         eventually(lambda: [each.closed for each in bodies] == [1, 1], "both are closed")
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status", "headers"),
+    [
+        (GET, "200 OK", [("Content-Length", "5")]),
+        (GET, "200 OK", [("Content-Length", "3")]),
+        (HEAD, "200 OK", []),
+        (HEAD, "200 OK", [("Content-Length", "9000")]),
+        (GET, "204 No Content", []),
+        (GET, "304 Not Modified", []),
+    ],
+)
+@pytest.mark.parametrize("written", [False, True])
+def test_a_stream_is_pulled_no_further_than_its_response_and_closed(
+    serve: Serve, request_head: bytes, status: str, headers: Any, written: bool
+) -> None:
+    happened: list[str] = []
+
+    def stream() -> Any:
+        try:
+            happened.append("first")
+            yield b"piece"
+            happened.append("second")  # an event stream would wait here, for ever
+            yield b"more"
+        finally:
+            happened.append("closed")
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        write = start_response(status, headers)
+        if written:
+            write(b"piece")
+        return stream()
+
+    with serve(app).client() as client:
+        for _ in range(2):
+            client.send(request_head)
+            client.response(request_head[:4].strip().decode())
+    eventually(lambda: happened == [*([] if written else ["first"]), *([] if written else ["closed"])] * 2, "closed")
+
+
+def test_a_list_that_is_longer_than_its_length_is_logged_once(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    running = serve(answering([b"x" * 70_000, b"", b"more", b"and more"], headers=[("Content-Length", "70000")]))
+    assert running.ask(GET).body == b"x" * 70_000
+    assert "more than its Content-Length; 12 bytes" in log_with(caplog, "more than its Content-Length")
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("piece", ["text", 5, None, bytearray(b"x"), memoryview(b"x")])
 @pytest.mark.parametrize("shape", [lambda piece: [piece], lambda piece: iter([piece]), lambda piece: (b"", piece)])
 def test_what_is_not_bytes_is_500(serve: Serve, piece: Any, shape: Any) -> None:

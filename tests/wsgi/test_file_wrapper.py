@@ -103,6 +103,40 @@ def test_the_applications_length_is_what_is_sent(serve: Serve, path: Path) -> No
             assert response.body == DATA[:1000] and not response.closes
 
 
+class Counting(io.BytesIO):
+    """A file that is no regular one, and knows how much of it was read."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+@pytest.mark.parametrize(("block_size", "written"), [(65536, b""), (300, b""), (-1, b""), (65536, b"w" * 400)])
+def test_what_is_read_is_read_no_further_than_the_length(
+    serve: Serve, caplog: pytest.LogCaptureFixture, block_size: int, written: bytes
+) -> None:
+    files: list[Counting] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        write = start_response("200 OK", [("Content-Length", "1000")])
+        write(written)
+        files.append(Counting(DATA))
+        return environ["wsgi.file_wrapper"](files[-1], block_size)
+
+    running = serve(app)
+    with running.client() as client:
+        for _ in range(2):
+            client.send(GET)
+            response = client.response()
+            assert response.body == written + DATA[: 1000 - len(written)] and not response.closes
+    eventually(lambda: all(file.closed for file in files), "the files were closed")
+    assert [file.taken for file in files] == [1000 - len(written)] * 2
+    assert caplog.records == []
+
+
 def test_a_length_beyond_the_file_ends_the_connection(
     serve: Serve, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.logs import log_with, logged, tracebacks
+from streamserve.http.exchange import ResponseComplete
+from tests.support.logs import log_with, logged, no_tracebacks, tracebacks
+from tests.support.server import eventually
 from tests.wsgi.conftest import Serve
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+HEAD = b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = [("Content-Type", "text/plain")]
 
 
@@ -238,28 +241,57 @@ def test_write_then_the_iterable(serve: Serve) -> None:
     assert response.chunks is not None
 
 
-def test_write_with_a_length(serve: Serve) -> None:
+def test_write_past_the_length_is_the_applications_error(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         write = start_response("200 OK", [("Content-Length", "6")])
         write(b"one")
         write(b"two")
-        write(b"more")
-        return []
+        write(b"")
+        while True:
+            write(b"more")
 
     running = serve(app)
     with running.client() as client:
         for _ in range(2):
             client.send(GET)
             assert client.response().body == b"onetwo"
+    assert [record.exc_info[0] for record in tracebacks(caplog, 2)] == [ResponseComplete] * 2
 
 
-def test_write_after_the_response_does_nothing(serve: Serve) -> None:
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+def test_write_without_end_to_a_response_without_a_body_ends_quietly(
+    serve: Serve, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    raised: list[BaseException] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        write = start_response(status, OK)
+        try:
+            while True:
+                write(b"an event")
+        except ResponseComplete as error:
+            raised.append(error)
+            raise
+
+    running = serve(app)
+    with running.client() as client:
+        for _ in range(2):
+            client.send(HEAD)
+            assert client.response("HEAD").status == int(status[:3])
+    eventually(lambda: len(raised) == 2, "write() raised")
+    assert no_tracebacks(caplog, running)
+
+
+def test_write_after_the_response_raises_and_sends_nothing(serve: Serve) -> None:
     kept: list[Any] = []
+    raised: list[BaseException] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         kept.append(start_response("200 OK", OK))
         if len(kept) > 1:
-            kept[0](b"injected")
+            with pytest.raises(ResponseComplete) as caught:
+                kept[0](b"injected")
+            raised.append(caught.value)
         return [b"clean"]
 
     running = serve(app)
@@ -268,6 +300,7 @@ def test_write_after_the_response_does_nothing(serve: Serve) -> None:
             client.send(GET)
             response = client.response()
             assert response.body == b"clean"
+    assert len(raised) == 2
 
 
 @pytest.mark.parametrize("data", ["text", 5, None, bytearray(b"x")])
