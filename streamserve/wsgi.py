@@ -111,6 +111,7 @@ class WSGIServer:
         if self.started:
             return
         hub = self._hub = get_hub()
+        self.refusals.open(hub)
         heads = HeadCache(self.settings.server_header)
         config = self._core_config()
         for socket in self.sockets:
@@ -124,8 +125,6 @@ class WSGIServer:
             endpoint = self._make_endpoint(hub, name, port, heads)
             endpoint.open(number)
             self._endpoints[number] = endpoint
-            hub.request_handlers[number] = endpoint.admit
-            self.refusals.open(hub, number)
 
     def _expect_proxies(self, hub: Hub, listener: int) -> None:
         """Tells the core which peers speak the PROXY protocol."""
@@ -202,10 +201,7 @@ class WSGIServer:
             self.waiting.clear()
             for number, endpoint in self._endpoints.items():
                 lib.ss_listener_close(endpoint.core, number)
-                endpoint.close(number)
-                if endpoint.core is hub.core:  # else: a child of fork, where the number may be another's
-                    hub.request_handlers.pop(number, None)
-                    hub.listener_handlers.pop(number, None)
+                endpoint.close()
             self._endpoints.clear()
             for waiter in list(hub.connection_waiters.values()):
                 waiter.wake()

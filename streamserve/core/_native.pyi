@@ -236,6 +236,7 @@ class Lib:
     SS_EVENT_REFUSED: int
     SS_EVENT_ACCEPT_FAILED: int
     SS_EVENT_TLS: int
+    SS_EVENT_LISTENER_SHIFT: int
     SS_READ: int
     SS_WRITE: int
     SS_HUP: int
@@ -337,7 +338,6 @@ class Lib:
     SS_TLS_OPEN: int
     SS_TLS_END: int
     SS_TLS_RAGGED: int
-    SS_TLS_LISTENER_SHIFT: int
     def ss_tls_take(self, loop: CData, conn: int, into: CData, capacity: int, /) -> int: ...
     def ss_tls_feed(self, loop: CData, conn: int, data: bytes | CData, length: int, news: int, /) -> int: ...
     def ss_tls_peek(self, loop: CData, conn: int, plain: TlsPlain, /) -> int: ...

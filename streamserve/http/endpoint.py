@@ -32,6 +32,7 @@ from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody
 from streamserve.http.request_ids import NAME, with_ids
 from streamserve.http.response_head import HeadCache, ResponseHead
 from streamserve.loop.hub import Hub
+from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
 from streamserve.loop.stacks import JOBS
 from streamserve.loop.waiter import Runner
@@ -72,7 +73,7 @@ class _Refused(Exception):
     """The request was answered before it reached the application."""
 
 
-class Endpoint:
+class Endpoint(Port):
     """Serves the requests of one listener.
 
     Args:
@@ -82,12 +83,12 @@ class Endpoint:
     """
 
     def __init__(self, server: WSGIServer, hub: Hub, name: str, port: str, head_cache: HeadCache) -> None:
+        super().__init__(hub)
         self.server = server
         self.request_ids = request_ids = with_ids(server.application, server.settings)
         self.application = server.application if request_ids is None else request_ids
         if server.settings.early_hints == "on":
             self.application = EarlyHints(self.application)
-        self.hub = hub
         self.core = hub.core
         self.head_cache = head_cache
         self.high_water = PIECE
@@ -109,20 +110,20 @@ class Endpoint:
         self._text = ffi.new("char[]", 128)
         self._scratch = ffi.new("char[]", SCRATCH)
 
-    # ---- for a listener whose bytes pass through something first (tls.py)
-
-    def open(self, listener: int) -> None:
-        """The core has given the listener its number."""
-
-    def close(self, listener: int) -> None:
-        """The listener and its connections are closed."""
-
     def send_now(self, handle: int) -> None:
-        """A greenlet is about to park until a connection has sent what is queued."""
+        """A greenlet is about to park until a connection has sent what is queued; tls.py encrypts it."""
+
+    # ---- what the hub tells
+
+    def refused(self, peer: int, refusal: int) -> None:
+        self.server.refusals.note_refused(peer, refusal)
+
+    def failed(self, code: int) -> None:
+        self.server.refusals.note_failed_accept(code)
 
     # ---- from the poll to the application
 
-    def admit(self, words: list[int], count: int) -> None:
+    def requests(self, words: list[int], count: int) -> None:
         """Takes the requests of one poll: to be run, or behind those that wait already."""
         server = self.server
         stream = iter(words)

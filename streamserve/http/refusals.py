@@ -27,7 +27,6 @@ LIMITS = {
 }
 """The setting that a refusal enforces."""
 
-_ACCEPT_FAILED: int = lib.SS_EVENT_ACCEPT_FAILED
 _ADDRESS_BYTES = 128
 
 
@@ -47,10 +46,9 @@ class Refusals:
         self._notices = PeerNotices(self._start_timer)
         self._text = ffi.new("char[]", _ADDRESS_BYTES)
 
-    def open(self, hub: Hub, listener: int) -> None:
-        """Listens to what the core tells of a listener."""
+    def open(self, hub: Hub) -> None:
+        """Begins to tell of what happens on a hub."""
         self._hub = hub
-        hub.listener_handlers[listener] = self._report
 
     def close(self) -> None:
         """Tells what was only counted so far."""
@@ -86,14 +84,14 @@ class Refusals:
         """A request's body broke while the application read it; its access log line is that of the response."""
         self._notices.note(peer, logging.INFO, self._words(refusal))
 
-    def _report(self, kind: int, value: int) -> None:
-        """An event of the core about a listener."""
-        if kind == _ACCEPT_FAILED:
-            reason = os.strerror(value)
-            _log.error("accepting pauses for a second: %s; raise the limit of open files (ulimit -n)", reason)
-            return
-        refusal = value & 0xFFFFFFFF
-        size = lib.ss_loop_refused(self._core, value >> 32, self._text, _ADDRESS_BYTES)
+    def note_failed_accept(self, code: int) -> None:
+        """The core cannot accept, for this errno."""
+        reason = os.strerror(code)
+        _log.error("accepting pauses for a second: %s; raise the limit of open files (ulimit -n)", reason)
+
+    def note_refused(self, peer: int, refusal: int) -> None:
+        """The core refused a request of this peer (`ss_loop_refused`) and answered it."""
+        size = lib.ss_loop_refused(self._core, peer, self._text, _ADDRESS_BYTES)
         level = logging.WARNING if lib.ss_refusal_status(refusal) == 503 else logging.INFO
         self._log(self._peer(size), refusal, level, self._words(refusal))
 

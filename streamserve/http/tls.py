@@ -40,7 +40,6 @@ _ENDED: int = lib.SS_TLS_ENDED
 _OPEN: int = lib.SS_TLS_OPEN
 _END: int = lib.SS_TLS_END
 _RAGGED: int = lib.SS_TLS_RAGGED
-_SHIFT: int = lib.SS_TLS_LISTENER_SHIFT
 _WAIT: int = lib.SS_WAIT
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")  # no TLS record begins with one
 _take = lib.ss_tls_take
@@ -63,7 +62,7 @@ class Session:
         self.open = False  # the handshake is complete
 
 
-class TlsPort:
+class TlsSessions:
     """TLS of the connections of one listener.
 
     Args:
@@ -83,17 +82,8 @@ class TlsPort:
         self._decrypted: Any = memoryview(ffi.buffer(self._plain)).cast("B")
         self._look = ffi.new("ss_tls_plain *")
 
-    def open(self, hub: Hub, listener: int) -> None:
-        """Answers the questions of the core about a listener's connections."""
-        ports = hub.core_handlers.setdefault(lib.SS_EVENT_TLS, _Ports())
-        assert isinstance(ports, _Ports)
-        ports.by_listener[listener] = self
-
-    def close(self, hub: Hub, listener: int) -> None:
+    def close(self) -> None:
         """Forgets the sessions: their connections are closed."""
-        ports = hub.core_handlers.get(lib.SS_EVENT_TLS)
-        if isinstance(ports, _Ports) and ports.by_listener.get(listener) is self:
-            del ports.by_listener[listener]
         self.sessions.clear()
         self.identities.clear()
 
@@ -230,18 +220,6 @@ class TlsPort:
         lib.ss_tls_fail(self._core, handle)
 
 
-class _Ports:
-    """Finds the port of a connection: the core has one kind of question for all of them."""
-
-    def __init__(self) -> None:
-        self.by_listener: dict[int, TlsPort] = {}
-
-    def __call__(self, handle: int, value: int) -> None:
-        port = self.by_listener.get(value >> _SHIFT)
-        if port is not None:  # its listener may be closed since
-            port.ask(handle, value & ((1 << _SHIFT) - 1))
-
-
 def _say_goodbye(session: Session) -> None:
     """Writes close_notify; the answer to it, which `unwrap` would like to read, does not matter."""
     with suppress(OSError, ValueError):
@@ -261,7 +239,7 @@ class TlsEndpoint(Endpoint):
         self, server: WSGIServer, hub: Hub, name: str, port: str, head_cache: HeadCache, certificates: Certificates
     ) -> None:
         super().__init__(server, hub, name, port, head_cache)
-        self.tls = TlsPort(server, hub, certificates)
+        self.tls = TlsSessions(server, hub, certificates)
         self.base["wsgi.url_scheme"] = "https"
         self.base["HTTPS"] = "on"
         self.base.update(server.base_env)
@@ -269,11 +247,12 @@ class TlsEndpoint(Endpoint):
         self._serve_plainly = self.serve
         self.serve = self._serve_encrypted
 
-    def open(self, listener: int) -> None:
-        self.tls.open(self.hub, listener)
+    def close(self) -> None:
+        super().close()
+        self.tls.close()
 
-    def close(self, listener: int) -> None:
-        self.tls.close(self.hub, listener)
+    def asked(self, connection: int, wants: int) -> None:
+        self.tls.ask(connection, wants)
 
     def send_now(self, handle: int) -> None:
         self.tls.flush(handle)

@@ -25,6 +25,7 @@ from streamserve.errors import HubDestroyed, LoopExit
 from streamserve.loop.failures import FailureReports
 from streamserve.loop.native_threads import forget_threads, others_may_wake
 from streamserve.loop.native_threads import get_ident as _get_ident
+from streamserve.loop.ports import NO_PORT, Port
 from streamserve.loop.runner import run_item
 from streamserve.loop.waiter import Runner, Waiter
 
@@ -52,8 +53,9 @@ _WOKEN: int = lib.SS_EVENT_WOKEN
 _IDLE: int = lib.SS_IDLE
 _ONE_EVENT = 1 << 16
 _SYSTEM: int = lib.SS_SYSTEM
-_LISTENER_EVENTS = (lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED, lib.SS_EVENT_REFUSED)
-_CONNECTION_EVENTS = (lib.SS_EVENT_BODY, lib.SS_EVENT_DRAINED)
+_END_OF_WAIT = (lib.SS_EVENT_BODY, lib.SS_EVENT_DRAINED)
+_LISTENER_SHIFT: int = lib.SS_EVENT_LISTENER_SHIFT
+_KIND = (1 << _LISTENER_SHIFT) - 1
 _BACKENDS = {"auto": lib.SS_BACKEND_EPOLL, "epoll": lib.SS_BACKEND_EPOLL, "poll": lib.SS_BACKEND_POLL}
 
 
@@ -89,9 +91,8 @@ class Hub(RawGreenlet, FailureReports):
         connection_waiters: connection handle → Waiter of the greenlet that reads its body or drains its output.
         fd_watchers: handle of a descriptor → what to call with the directions that became ready.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
-        listener_handlers: listener → what to call with (kind, value) when it accepted, could not, or refused.
+        ports: listener → the Port that takes its events and those of its connections.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
-        request_handlers: called with the words of the requests of one poll and their number, per listener.
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
         handle_error: called with (context, type, value, traceback) when a greenlet or callback failed.
     """
@@ -109,16 +110,14 @@ class Hub(RawGreenlet, FailureReports):
         "budget",
         "connection_waiters",
         "core",
-        "core_handlers",
         "destroyed",
         "fd_waits",
         "fd_watchers",
         "idle_runners",
         "interrupts",
         "level_triggered",
-        "listener_handlers",
+        "ports",
         "ready",
-        "request_handlers",
         "resolver",
         "thread_ident",
         "timers",
@@ -152,9 +151,7 @@ class Hub(RawGreenlet, FailureReports):
         self.connection_waiters: dict[int, Waiter] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
         self.fd_waits = 0
-        self.listener_handlers: dict[int, Callable[[int, int], Any]] = {}
-        self.core_handlers: dict[int, Callable[[int, int], Any]] = {}
-        self.request_handlers: dict[int, Callable[[list[int], int], Any]] = {}
+        self.ports: dict[int, Port] = {}
         self.interrupts: dict[RawGreenlet, list[BaseException]] = {}
         self._other_threads: deque[Callback] = deque()
         self._idle_waiters: list[Waiter] = []
@@ -238,21 +235,15 @@ class Hub(RawGreenlet, FailureReports):
             raise OSError(code, f"waiting for events failed: {os.strerror(code)}")
 
     def _admit(self, words: list[int], count: int) -> None:
-        """Gives requests to the endpoints of their listeners; where one fails, the others still get theirs."""
-        handlers = self.request_handlers
-        if len(handlers) == 1:
-            try:
-                next(iter(handlers.values()))(words, count)
-            except BaseException as error:
-                self._failed(error, self)
+        """Gives requests to the ports of their listeners; where one fails, the others still get theirs."""
+        if count > 1 and words[::_REQUEST_WORDS].count(words[0]) < count:
+            for start in range(0, count * _REQUEST_WORDS, _REQUEST_WORDS):
+                self._admit(words[start : start + _REQUEST_WORDS], 1)
             return
-        for start in range(0, count * _REQUEST_WORDS, _REQUEST_WORDS):
-            admit = handlers.get(words[start])
-            try:
-                if admit is not None:  # else its listener was closed by an earlier one of this poll
-                    admit(words[start : start + _REQUEST_WORDS], 1)
-            except BaseException as error:
-                self._failed(error, self)
+        try:
+            self.ports.get(words[0], NO_PORT).requests(words, count)
+        except BaseException as error:
+            self._failed(error, self)
 
     def _take_events(self, events: Iterator[tuple[int, int, int]]) -> bool:
         """False if one of them failed: the others are still to be taken, the core tells of each only once."""
@@ -261,17 +252,18 @@ class Hub(RawGreenlet, FailureReports):
             for kind, handle, value in events:
                 if kind == _TIMER:
                     fired.append(timers.pop(handle, None))
-                elif kind in _CONNECTION_EVENTS:
-                    waiter = self.connection_waiters.pop(handle, None)
-                    if waiter is not None:
-                        waiter.wake()
                 elif kind == _FD:
                     self.fd_watchers[handle](value)
                 elif kind == _WOKEN:
                     while self._other_threads:
                         self.ready.append(self._other_threads.popleft())
+                elif kind & _KIND in _END_OF_WAIT:
+                    waiter = self.connection_waiters.pop(handle, None)
+                    if waiter is not None:
+                        waiter.wake()
                 else:
-                    fired.append((kind, handle, value))
+                    port = self.ports.get(kind >> _LISTENER_SHIFT, NO_PORT)
+                    fired.append((port, kind & _KIND, handle, value))
         except BaseException as error:
             self._failed(error, self)
             return False
@@ -285,20 +277,12 @@ class Hub(RawGreenlet, FailureReports):
             while fired:
                 target = fired.popleft()
                 if target.__class__ is tuple:
-                    self._report(*target)
+                    port, kind, handle, value = target
+                    port.tell(kind, handle, value)
                 elif target is not None:  # stopped by an earlier event of the same poll
                     target.fire()
         except BaseException as error:
             self._failed(error, self)
-
-    def _report(self, kind: int, handle: int, value: int) -> None:
-        """Tells what happened to a listener or a connection to those who look after it."""
-        if kind in _LISTENER_EVENTS:
-            report = self.listener_handlers.get(handle)
-            if report is not None:  # it may be closed since
-                report(kind, value)
-        else:
-            self.core_handlers[kind](handle, value)
 
     def _nothing_left(self) -> None:
         if self.ready or self._other_threads:  # a signal's function ran after the poll
@@ -458,7 +442,7 @@ class Hub(RawGreenlet, FailureReports):
         It is kept, out of reach: freeing a parked greenlet would run its `finally` blocks here too.
         """
         self._parents = (list(self.ready), list(self.idle_runners), self.timers, self.connection_waiters,
-                         self.fd_watchers, self.core_handlers, self.request_handlers, self.interrupts,
+                         self.fd_watchers, self.ports, self.interrupts,
                          self._other_threads, self._idle_waiters, self._parents)  # fmt: skip
         lib.ss_loop_abandon(self.core)
         self.ready.clear()

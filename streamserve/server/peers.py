@@ -29,9 +29,9 @@ class Peers:
         self._family = listener.family
         self._records = memoryview(ffi.buffer(lib.ss_loop_peers(core), lib.SS_PEERS * _BYTES))
 
-    def address(self, value: int) -> Any:
-        """Returns the address that belongs to the value of an SS_EVENT_ACCEPTED; only until the next poll."""
-        start = (value >> 32) * _BYTES
+    def address(self, place: int) -> Any:
+        """Returns the address of the peer that an SS_EVENT_ACCEPTED has at this place; only until the next poll."""
+        start = place * _BYTES
         if self._family == socket.AF_INET:
             port, host = _IPV4.unpack_from(self._records, start)
             return inet_ntop(socket.AF_INET, host), port

@@ -23,6 +23,7 @@ from streamserve.core import ffi, lib
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.ports import Port
 from streamserve.server.complaints import Complaints, log
 from streamserve.server.lifecycle import BaseServer
 from streamserve.server.peers import Peers
@@ -30,8 +31,6 @@ from streamserve.server.peers import Peers
 if TYPE_CHECKING:
     from streamserve.server.encryption import Encryption
 
-_ACCEPTED: int = lib.SS_EVENT_ACCEPTED
-_FD = 0xFFFFFFFF
 _HOPELESS = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 """What accept says when the listener is none any more."""
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -78,6 +77,7 @@ class StreamServer(BaseServer):
     ) -> None:
         if backlog is not None:
             self.backlog = backlog
+        self._port: StreamPort | None = None
         self._number = -1
         self._allowed = 0
         self._paused = False  # the core pauses, out of descriptors
@@ -130,7 +130,8 @@ class StreamServer(BaseServer):
             raise OSError(code, f"cannot accept on {self!r}: {os.strerror(code)}")
         self._number = number
         self._peers = Peers(hub.core, self.socket)
-        hub.listener_handlers[number] = self._report
+        self._port = StreamPort(hub, self)
+        self._port.open(number)
         self._allow()
 
     def stop_accepting(self) -> None:
@@ -141,9 +142,8 @@ class StreamServer(BaseServer):
         self._paused = False
         if hub.core is self._core:
             lib.ss_listener_close(hub.core, number)
-            # A signal's function may stop the server while the hub reads events: those after it are still to come.
-            hub.listener_handlers[number] = _refuse
-            hub.run_callback(_forget, hub, number)
+            if self._port is not None:
+                self._port.close()
 
     def close(self) -> None:
         super().close()
@@ -185,19 +185,16 @@ class StreamServer(BaseServer):
         if self._number >= 0:
             lib.ss_listener_allow(self._core, self._number, self._allowed)
 
-    # ---- what the core reports
+    # ---- what the port is told
 
-    def _report(self, kind: int, value: int) -> None:
-        """Called by the hub, between reading one event and the next: it must not run code of others."""
-        if kind != _ACCEPTED:
-            self._accept_failed(value)
-            return
+    def _accepted(self, fd: int, place: int) -> None:
+        """Called by its port, among the events of a poll: it must not run code of others."""
         try:
-            connection = GreenSocket.adopt(value & _FD, self.socket)  # type: ignore[attr-defined]
+            connection = GreenSocket.adopt(fd, self.socket)  # type: ignore[attr-defined]
         except BaseException:
-            os.close(value & _FD)
+            os.close(fd)
             raise
-        address = self._peers.address(value)
+        address = self._peers.address(place)
         if self._waiting or self.full():  # the pool is shared, and somebody else took the place
             self._waiting.append((connection, address))
             self._allowed = 0
@@ -224,6 +221,7 @@ class StreamServer(BaseServer):
             raise
 
     def _accept_failed(self, code: int) -> None:
+        """Called by its port: accepting failed with this errno."""
         text = f"{self!r}: accepting failed: {os.strerror(code)}"
         if code in _HOPELESS:
             log.error("%s; the listening socket was closed or shut down by others, so the server closes", text)
@@ -266,15 +264,20 @@ class StreamServer(BaseServer):
             encrypted.close()
 
 
-def _refuse(kind: int, value: int) -> None:
-    """Takes what the core reported of a listener that was closed meanwhile."""
-    if kind == _ACCEPTED:
-        os.close(value & _FD)
+class StreamPort(Port):
+    """The port of a StreamServer's listener."""
 
+    __slots__ = ("_server",)
 
-def _forget(hub: Hub, number: int) -> None:
-    if hub.listener_handlers.get(number) is _refuse:
-        del hub.listener_handlers[number]
+    def __init__(self, hub: Hub, server: StreamServer) -> None:
+        super().__init__(hub)
+        self._server = server
+
+    def accepted(self, fd: int, place: int) -> None:
+        self._server._accepted(fd, place)
+
+    def failed(self, code: int) -> None:
+        self._server._accept_failed(code)
 
 
 def _encryption(arguments: dict[str, Any]) -> Encryption:

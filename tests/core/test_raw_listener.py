@@ -18,6 +18,11 @@ from tests.support.loop import BACKENDS, SECOND, Loop, made
 ACCEPTED, FAILED = lib.SS_EVENT_ACCEPTED, lib.SS_EVENT_ACCEPT_FAILED
 
 
+def named(kind: int, number: int) -> int:
+    """The first word of an event of a listener."""
+    return kind | number << lib.SS_EVENT_LISTENER_SHIFT
+
+
 @pytest.fixture(params=BACKENDS)
 def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
     yield from made(request.param)
@@ -50,8 +55,8 @@ class Listening:
     def accept(self) -> list[socket.socket]:
         """Polls once; returns what was accepted and is now ours."""
         events = self.loop.poll(0)
-        assert all(kind == ACCEPTED and number == self.number for kind, number, _ in events), events
-        return [self.cleanup.enter_context(socket.socket(fileno=value & 0xFFFFFFFF)) for _, _, value in events]
+        assert {word for word, _, _ in events} <= {named(ACCEPTED, self.number)}, events
+        return [self.cleanup.enter_context(socket.socket(fileno=fd)) for _, fd, _ in events]
 
     def accept_all(self, count: int) -> list[socket.socket]:
         """Polls until `count` are accepted: the kernel finishes a connection a moment after the client knows of it."""
@@ -60,9 +65,9 @@ class Listening:
             found += self.accept()
         return found
 
-    def peer(self, value: int) -> bytes:
+    def peer(self, place: int) -> bytes:
         records = ffi.buffer(lib.ss_loop_peers(self.loop.core), lib.SS_PEERS * lib.SS_PEER_BYTES)
-        start = (value >> 32) * lib.SS_PEER_BYTES
+        start = place * lib.SS_PEER_BYTES
         return bytes(records[start : start + lib.SS_PEER_BYTES])
 
 
@@ -117,9 +122,9 @@ def test_flood_comes_in_batches_and_every_one_knows_its_peer(listening: Listenin
     while len(found) < len(clients):
         events = listening.loop.poll(0)
         assert len(events) <= lib.SS_PEERS
-        for _, _, value in events:
-            accepted = listening.cleanup.enter_context(socket.socket(fileno=value & 0xFFFFFFFF))
-            _, port, host = struct.unpack_from("!HH4s", listening.peer(value))
+        for _, fd, place in events:
+            accepted = listening.cleanup.enter_context(socket.socket(fileno=fd))
+            _, port, host = struct.unpack_from("!HH4s", listening.peer(place))
             found[accepted.getpeername()] = (socket.inet_ntop(socket.AF_INET, host), port)
     assert all(name == told for name, told in found.items())
 
@@ -132,13 +137,20 @@ def test_peer_that_has_gone_is_known(listening: Listening) -> None:
     events: list[tuple[int, int, int]] = []
     while not events:
         events = listening.loop.poll(0)
-    with socket.socket(fileno=events[0][2] & 0xFFFFFFFF) as accepted:
+    with socket.socket(fileno=events[0][1]) as accepted:
         accepted.settimeout(60)
         with pytest.raises(ConnectionResetError):
             accepted.recv(1)
         with pytest.raises(OSError, match="not connected"):
             accepted.getpeername()
     assert struct.unpack_from("!2xH4s", listening.peer(events[0][2])) == (port, b"\x7f\0\0\1")
+
+
+def test_each_event_names_its_listener(loop: Loop, cleanup: contextlib.ExitStack) -> None:
+    several = [Listening(loop, cleanup) for _ in range(300)]  # more than a byte counts
+    for listening in (several[0], several[1], several[299]):
+        listening.connect()
+        assert len(listening.accept_all(1)) == 1
 
 
 def test_closed_listener_is_gone(listening: Listening) -> None:
@@ -162,7 +174,7 @@ class TestOutOfDescriptors:
         return listening.number
 
     def failure(self, listening: Listening) -> list[tuple[int, int, int]]:
-        return [(FAILED, listening.number, errno.EMFILE)]
+        return [(named(FAILED, listening.number), 0, errno.EMFILE)]
 
     def wait_for_failure(self, listening: Listening) -> None:
         events: list[tuple[int, int, int]] = []

@@ -46,7 +46,7 @@ def clean_hub() -> Iterator[None]:
     assert not hub.timers
     assert not hub.interrupts
     assert not hub.ready
-    assert not hub.listener_handlers
+    assert not hub.ports
 
 
 @pytest.fixture(autouse=True)

@@ -255,22 +255,19 @@ def test_an_endpoint_that_fails_takes_no_request_of_another_server(serve: Serve)
     running = serve(app)
     second = beside(running, None)
     reported, running.errors = running.errors, io.StringIO()
-    first_number = next(iter(running.server._endpoints))
+    (first_number, first), (second_number, other) = (
+        next(iter(server._endpoints.items())) for server in (running.server, second)
+    )
     served: list[int] = []
-    second_number = next(iter(second._endpoints))
 
     def fail(words: list[int], count: int) -> None:
         raise RuntimeError("no memory")
 
     def admit_both() -> None:
-        handlers = dict(running.hub.request_handlers)
-        running.hub.request_handlers.update(
-            {first_number: fail, second_number: lambda words, count: served.append(words[1])}
-        )
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(first, "requests", fail)
+            patch.setattr(other, "requests", lambda words, count: served.append(words[1]))
             running.hub._admit([first_number, 1, 0, 0, second_number, 2, 0, 0], 2)
-        finally:
-            running.hub.request_handlers.update(handlers)
 
     running.call(admit_both)
     assert served == [2]
@@ -282,15 +279,14 @@ def test_an_endpoint_that_fails_takes_no_request_of_another_server(serve: Serve)
 def test_a_request_that_cannot_be_admitted_is_reported_and_the_server_goes_on(serve: Serve) -> None:
     running = serve(app)
     reported, running.errors = running.errors, io.StringIO()
-    number = next(iter(running.server._endpoints))
-    admit = running.hub.request_handlers[number]
+    endpoint = next(iter(running.server._endpoints.values()))
 
     def fail(words: list[int], count: int) -> None:
-        running.hub.request_handlers[number] = admit
+        del endpoint.requests  # type: ignore[method-assign]
         lib.ss_conn_abort(running.hub.core, words[1], 0)
         raise RuntimeError("no memory")
 
-    running.call(running.hub.request_handlers.update, {number: fail})
+    endpoint.requests = fail  # type: ignore[method-assign]
     with running.client() as client:
         client.send(GOOD)
         assert client.ended()

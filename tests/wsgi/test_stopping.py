@@ -217,13 +217,13 @@ def test_closing_with_requests_that_did_not_begin_is_quiet(serve: Serve, caplog:
 
     def close_between_poll_and_drain() -> None:
         endpoint = next(iter(running.server._endpoints.values()))
-        admit = endpoint.admit
+        requests = endpoint.requests
 
         def admit_and_close(words: list[int], count: int) -> None:
-            admit(words, count)
+            requests(words, count)
             running.server.close()
 
-        running.hub.request_handlers[next(iter(running.hub.request_handlers))] = admit_and_close
+        endpoint.requests = admit_and_close  # type: ignore[method-assign]
 
     running.call(close_between_poll_and_drain)
     for number, client in enumerate(clients):

@@ -8,18 +8,21 @@ typedef struct ss_loop ss_loop;
 enum ss_backend_id { SS_BACKEND_EPOLL = 0, SS_BACKEND_POLL = 1 };
 
 /* What ss_loop_poll reports besides requests: three words each
- * [kind, handle, value]. */
+ * [kind | listener << SS_EVENT_LISTENER_SHIFT, handle, value]. The first three kinds
+ * are no listener's: there the first word is the kind alone. The others are about a
+ * listener or a connection of it, whose handle it is then. */
 enum ss_event {
     SS_EVENT_TIMER = 1,  /* handle: the timer's slot */
     SS_EVENT_FD,         /* handle: of ss_fd_open; value: what is ready, SS_READ | SS_WRITE | SS_HUP | SS_FAIL */
     SS_EVENT_WOKEN,      /* another thread or a signal handler called ss_loop_wake */
-    SS_EVENT_ACCEPTED,   /* handle: a raw listener's; value: the new fd, owned by the reader | peer << 32 */
-    SS_EVENT_BODY,       /* handle: a connection whose ss_conn_read said SS_WAIT: read again */
-    SS_EVENT_DRAINED,    /* handle: a connection whose output queue fell below low water */
-    SS_EVENT_REFUSED,    /* handle: a listener; value: enum ss_refusal | peer << 32; the answer is on its way */
-    SS_EVENT_ACCEPT_FAILED, /* handle: a listener; value: errno; accepting pauses for a second */
-    SS_EVENT_TLS /* handle: a connection; value: enum ss_tls_want | listener << SS_TLS_LISTENER_SHIFT */
+    SS_EVENT_ACCEPTED,   /* of a raw listener. handle: the new fd, owned by the reader; value: its peer's place */
+    SS_EVENT_BODY,       /* a connection whose ss_conn_read said SS_WAIT: read again */
+    SS_EVENT_DRAINED,    /* a connection whose output queue fell below low water */
+    SS_EVENT_REFUSED,    /* handle: of the peer, for ss_loop_refused; value: enum ss_refusal; it is answered */
+    SS_EVENT_ACCEPT_FAILED, /* value: errno; accepting pauses for a second */
+    SS_EVENT_TLS            /* a connection of a listener with TLS; value: enum ss_tls_want */
 };
+#define SS_EVENT_LISTENER_SHIFT 8
 #define SS_READ 1
 #define SS_WRITE 2
 #define SS_HUP 4  /* the peer sent FIN, or urgent data is there: a short count does not mean drained */

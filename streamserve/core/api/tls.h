@@ -13,7 +13,6 @@ enum ss_tls_news {
     SS_TLS_END = 2,   /* nothing more will come */
     SS_TLS_RAGGED = 4 /* with END: the peer did not say so (no close_notify) */
 };
-#define SS_TLS_LISTENER_SHIFT 8
 typedef struct {
     const char *data; /* valid until the next call for this connection */
     int64_t length;   /* bytes to encrypt now: 0 while ciphertext waits for the socket */

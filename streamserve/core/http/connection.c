@@ -240,9 +240,9 @@ static void fail_request(ss_loop *loop, ss_conn *conn) {
     ss_out_release(loop, conn);
     ss_deadline_set(loop, &conn->io, 0);
     if (conn->want_body)
-        ss_event_emit(loop, SS_EVENT_BODY, ss_io_handle(&conn->io), 0);
+        ss_event_emit(loop, SS_EVENT_BODY, conn->listener->number, ss_io_handle(&conn->io), 0);
     if (conn->want_drain)
-        ss_event_emit(loop, SS_EVENT_DRAINED, ss_io_handle(&conn->io), 0);
+        ss_event_emit(loop, SS_EVENT_DRAINED, conn->listener->number, ss_io_handle(&conn->io), 0);
     conn->want_body = conn->want_drain = false;
 }
 
@@ -253,7 +253,7 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
     }
     if (conn->want_body && (conn->tls ? ss_tls_readable(conn) : conn->io.ready & SS_READ)) {
         conn->want_body = false;
-        ss_event_emit(loop, SS_EVENT_BODY, ss_io_handle(&conn->io), 0);
+        ss_event_emit(loop, SS_EVENT_BODY, conn->listener->number, ss_io_handle(&conn->io), 0);
     }
     if (conn->io.ready & SS_WRITE && (conn->out_start < conn->out_end || (conn->tls && conn->want_drain)))
         ss_conn_flush(loop, conn);
@@ -316,7 +316,7 @@ void ss_conn_expired(ss_loop *loop, ss_conn *conn) {
         } else if (conn->want_body) {
             conn->body_failed = SS_BODY_TIMEOUT;
             conn->want_body = false;
-            ss_event_emit(loop, SS_EVENT_BODY, ss_io_handle(&conn->io), 0);
+            ss_event_emit(loop, SS_EVENT_BODY, conn->listener->number, ss_io_handle(&conn->io), 0);
         }
         break;
     default:

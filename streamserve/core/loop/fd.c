@@ -60,5 +60,5 @@ void ss_fd_ready(ss_loop *loop, ss_io *io) {
     if (loop->backend->edges)
         io->ready = 0; /* the next edge tells anew */
     if (!watch->quiet)
-        ss_event_emit(loop, SS_EVENT_FD, ss_io_handle(io), ready);
+        ss_event_emit(loop, SS_EVENT_FD, 0, ss_io_handle(io), ready);
 }

@@ -193,7 +193,7 @@ static void dispatch(ss_loop *loop, ss_io *io) {
     case SS_IO_WAKE: {
         uint64_t count;
         if (read(io->fd, &count, sizeof count) > 0)
-            ss_event_emit(loop, SS_EVENT_WOKEN, 0, 0);
+            ss_event_emit(loop, SS_EVENT_WOKEN, 0, 0, 0);
         io->ready = 0;
         break;
     }
@@ -254,7 +254,7 @@ static void sweep(ss_loop *loop) {
 /* Between two polls nobody would read it. Within one, each source is bounded so
  * that SS_EVENTS are enough (pending 128, timers 2 * 256, descriptors 256,
  * deadlines 128, two events each at most; accepts stop at half). */
-void ss_event_emit(ss_loop *loop, enum ss_event kind, int64_t handle, int64_t value) {
+void ss_event_emit(ss_loop *loop, enum ss_event kind, int listener, int64_t handle, int64_t value) {
     if (!loop->polling)
         return;
     if (loop->event_count == SS_EVENTS) {
@@ -262,7 +262,7 @@ void ss_event_emit(ss_loop *loop, enum ss_event kind, int64_t handle, int64_t va
         return;
     }
     int64_t *words = &loop->events[loop->event_count * SS_EVENT_WORDS];
-    words[0] = kind;
+    words[0] = (int64_t)kind | (int64_t)listener << SS_EVENT_LISTENER_SHIFT;
     words[1] = handle;
     words[2] = value;
     loop->event_count++;

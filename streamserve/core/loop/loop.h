@@ -261,7 +261,7 @@ void ss_io_close(ss_loop *loop, ss_io *io, bool closing); /* closing: the fd its
 ss_io *ss_io_find(const ss_loop *loop, int64_t handle, enum ss_io_kind kind);
 void ss_pending_add(ss_loop *loop, ss_io *io);
 void ss_deadline_set(ss_loop *loop, const ss_io *io, int64_t timeout_ns); /* 0: none */
-void ss_event_emit(ss_loop *loop, enum ss_event kind, int64_t handle, int64_t value);
+void ss_event_emit(ss_loop *loop, enum ss_event kind, int listener, int64_t handle, int64_t value);
 int64_t ss_clock(const ss_loop *loop);
 int64_t ss_clock_coarse(const ss_loop *loop);
 

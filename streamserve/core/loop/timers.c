@@ -109,7 +109,7 @@ void ss_timers_fire(ss_loop *loop) {
     while (loop->heap_count && loop->heap[0].when <= loop->now && fired++ < FIRED_AT_ONCE) {
         uint32_t slot = loop->heap[0].slot;
         remove_at(loop, 0);
-        ss_event_emit(loop, SS_EVENT_TIMER, slot, 0);
+        ss_event_emit(loop, SS_EVENT_TIMER, 0, slot, 0);
     }
 }
 

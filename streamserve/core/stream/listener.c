@@ -92,14 +92,14 @@ static void accept_failed(ss_loop *loop, ss_listener *listener, int error) {
     }
     listener->resume_at = loop->now + PAUSE;
     ss_deadline_set(loop, &listener->io, PAUSE);
-    ss_event_emit(loop, SS_EVENT_ACCEPT_FAILED, listener->number, error);
+    ss_event_emit(loop, SS_EVENT_ACCEPT_FAILED, listener->number, 0, error);
 }
 
 static void hand_over(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {
     int64_t place = loop->peer_count++;
     memcpy(&loop->peers[place * SS_PEER_BYTES], peer, SS_PEER_BYTES);
     listener->allowed--;
-    ss_event_emit(loop, SS_EVENT_ACCEPTED, listener->number, fd | place << 32);
+    ss_event_emit(loop, SS_EVENT_ACCEPTED, listener->number, fd, place);
 }
 
 static void take(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {

@@ -106,7 +106,7 @@ void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
     }
     if (conn->want_drain && queued <= conn->listener->config.high_water / 4) {
         conn->want_drain = false;
-        ss_event_emit(loop, SS_EVENT_DRAINED, ss_io_handle(&conn->io), 0);
+        ss_event_emit(loop, SS_EVENT_DRAINED, conn->listener->number, ss_io_handle(&conn->io), 0);
     }
 }
 
@@ -354,7 +354,7 @@ void ss_refusal_report(ss_loop *loop, const ss_conn *conn, enum ss_refusal refus
         peer->address_length = conn->address_length;
         memcpy(peer->address, conn->address, sizeof peer->address);
     }
-    ss_event_emit(loop, SS_EVENT_REFUSED, conn->listener->number, (int64_t)refusal | place << 32);
+    ss_event_emit(loop, SS_EVENT_REFUSED, conn->listener->number, place, refusal);
 }
 
 /* One answer, and the end: nothing more of this connection is parsed. */

@@ -63,7 +63,7 @@ void ss_tls_close(ss_loop *loop, ss_conn *conn) {
 }
 
 static void emit(ss_loop *loop, const ss_tls *tls, int what) {
-    ss_event_emit(loop, SS_EVENT_TLS, tls->handle, what | (int64_t)tls->listener << SS_TLS_LISTENER_SHIFT);
+    ss_event_emit(loop, SS_EVENT_TLS, tls->listener, tls->handle, what);
 }
 
 void ss_tls_tell_ended(ss_loop *loop) {

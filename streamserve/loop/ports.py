@@ -1,0 +1,93 @@
+"""Port: what the hub tells of one listener and of its connections.
+
+Every such event names its listener, and `hub.ports` has who looks after it. A
+listener's room (http/, server/) makes a subclass; the hub knows no protocol.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from streamserve.core import lib
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+
+_ACCEPTED: int = lib.SS_EVENT_ACCEPTED
+_REFUSED: int = lib.SS_EVENT_REFUSED
+_FAILED: int = lib.SS_EVENT_ACCEPT_FAILED
+_TLS: int = lib.SS_EVENT_TLS
+
+
+class Port:
+    """Takes the events of one listener; a subclass takes those that it can have.
+
+    The hub calls its methods among the events of a poll: they must not wait, nor run code of an application. An
+    exception is reported, and nothing else of that poll is lost.
+
+    Attributes:
+        hub: where it is registered.
+        number: the listener, as `ss_listener_open` gave it.
+        closed: it takes nothing more, though an event may be on its way.
+    """
+
+    __slots__ = ("closed", "hub", "number")
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.number = -1
+        self.closed = False
+
+    def open(self, number: int) -> None:
+        """Takes the events of a listener from now on."""
+        self.number = number
+        self.hub.ports[number] = self
+
+    def close(self) -> None:
+        """Takes nothing more; call it when the core has closed the listener. Twice is fine."""
+        self.closed = True
+        if self.hub.ports.get(self.number) is self:  # else: a child of fork, or another listener has the number now
+            del self.hub.ports[self.number]
+
+    def tell(self, kind: int, handle: int, value: int) -> None:
+        """Hands an event to the method for its kind; see enum ss_event in api.h."""
+        if self.closed:
+            if kind == _ACCEPTED:
+                os.close(handle)
+        elif kind == _TLS:
+            self.asked(handle, value)
+        elif kind == _ACCEPTED:
+            self.accepted(handle, value)
+        elif kind == _REFUSED:
+            self.refused(handle, value)
+        elif kind == _FAILED:
+            self.failed(value)
+
+    def requests(self, words: list[int], count: int) -> None:
+        """Requests are complete: `count` records of SS_REQUEST_WORDS words."""
+
+    def accepted(self, fd: int, place: int) -> None:
+        """A raw listener accepted a connection: `fd` is the port's; `place` is that of its peer (server/peers.py)."""
+        os.close(fd)
+
+    def refused(self, peer: int, refusal: int) -> None:
+        """The core refused a request for the reason `refusal`; `peer` is for `ss_loop_refused`."""
+
+    def failed(self, code: int) -> None:
+        """Accepting failed with this errno; the core tries again in a second."""
+
+    def asked(self, connection: int, wants: int) -> None:
+        """The bytes of a connection are to pass through TLS: enum ss_tls_want."""
+
+
+class NoPort(Port):
+    """Stands for the port of a listener that was closed among the events of a poll: what comes of it is dropped."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.closed = True
+
+
+NO_PORT = NoPort()
