@@ -196,16 +196,11 @@ class WSGIServer:
 
     def close(self) -> None:
         """Stops at once: every connection ends, greenlets that wait on one are told."""
-        hub = self._hub
-        if hub is not None:
-            self.waiting.clear()
-            for number, endpoint in self._endpoints.items():
-                lib.ss_listener_close(endpoint.core, number)
-                endpoint.close()
-            self._endpoints.clear()
-            for waiter in list(hub.connection_waiters.values()):
-                waiter.wake()
-            hub.connection_waiters.clear()
+        self.waiting.clear()
+        for number, endpoint in self._endpoints.items():
+            lib.ss_listener_close(endpoint.core, number)
+            endpoint.close()
+        self._endpoints.clear()
         self._close_sockets()
         self.refusals.close()
         if self.access_log is not None:

@@ -11,7 +11,6 @@ from typing import Any
 from streamserve.core import lib
 from streamserve.errors import LocalProtocolError
 from streamserve.http.exchange import ClientGone, Exchange
-from streamserve.http.request_body import park_on
 from streamserve.http.response_head import HOP_BY_HOP, encode_field
 
 NAME = "wsgi.early_hints"
@@ -63,7 +62,7 @@ class _Hinting:
         queued = lib.ss_conn_interim(endpoint.core, exchange.handle, data, len(data))
         endpoint.send_now(exchange.handle)
         while queued > endpoint.high_water and not exchange.done:
-            park_on(endpoint.hub, exchange.handle)
+            endpoint.wait(exchange.handle)
             queued = lib.ss_conn_queued(endpoint.core, exchange.handle)
         if queued < 0:
             raise ClientGone("the client went away before its response began")

@@ -113,8 +113,6 @@ class Endpoint(Port):
     def send_now(self, handle: int) -> None:
         """A greenlet is about to park until a connection has sent what is queued; tls.py encrypts it."""
 
-    # ---- what the hub tells
-
     def refused(self, peer: int, refusal: int) -> None:
         self.server.refusals.note_refused(peer, refusal)
 
@@ -377,9 +375,7 @@ class Endpoint(Port):
 
     def _after(self, handle: int, result: Any) -> None:
         """A greenlet that still reads or writes for a request that is over finds that out; the iterable is closed."""
-        waiter = self.hub.connection_waiters.pop(handle, None)
-        if waiter is not None:
-            waiter.wake()
+        self.resume(handle)
         try:
             close = getattr(result, "close", None)
             if close is not None:

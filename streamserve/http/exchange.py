@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
 from streamserve.http.file_wrapper import FileWrapper
-from streamserve.http.request_body import BrokenRequestBody, park_on
+from streamserve.http.request_body import BrokenRequestBody
 from streamserve.http.response_head import ResponseHead
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ class Exchange:
             endpoint.send_now(self.handle)
             low_water = endpoint.high_water // 4  # as in output.c
             while not self.done and _queued(endpoint.core, self.handle) > low_water:
-                park_on(endpoint.hub, self.handle)
+                endpoint.wait(self.handle)
 
     def _report_excess(self, count: int) -> None:
         """Logs, once a response, that bytes of its body are dropped."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from streamserve.core import ffi, lib
 from streamserve.errors import RemoteProtocolError
 from streamserve.loop.hub import Hub
-from streamserve.loop.waiter import Waiter
 
 if TYPE_CHECKING:
     from streamserve.http.exchange import Exchange
@@ -36,24 +35,6 @@ class BrokenRequestBody(RemoteProtocolError, ConnectionError):
 
     def __str__(self) -> str:
         return self.message
-
-
-def park_on(hub: Hub, connection: int) -> None:
-    """Parks the current greenlet until the core tells something of a connection, or its request ends.
-
-    A greenlet may read the body while another one sends: whoever parks last is told, and tells the
-    one before it. So a return means no more than: look again.
-    """
-    waiters = hub.connection_waiters
-    before = waiters.get(connection)
-    waiter = waiters[connection] = Waiter(hub)
-    try:
-        waiter.park()
-    finally:
-        if waiters.get(connection) is waiter:
-            del waiters[connection]
-        if before is not None:
-            before.wake()
 
 
 class EmptyBody:
@@ -174,7 +155,7 @@ class RequestBody:
                 return b""
             if count != _WAIT:
                 self._raise_broken()
-            park_on(self._hub, self._connection)
+            self._exchange.endpoint.wait(self._connection)
 
     def _raise_broken(self) -> NoReturn:
         refusal = lib.ss_conn_broken(self._hub.core, self._connection)

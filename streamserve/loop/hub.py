@@ -88,7 +88,6 @@ class Hub(RawGreenlet, FailureReports):
         core: the `ss_loop` of the C core.
         ready: what runs next (see the head of this file).
         timers: slot of a core timer → object whose `fire()` is called at its end.
-        connection_waiters: connection handle → Waiter of the greenlet that reads its body or drains its output.
         fd_watchers: handle of a descriptor → what to call with the directions that became ready.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
         ports: listener → the Port that takes its events and those of its connections.
@@ -108,7 +107,6 @@ class Hub(RawGreenlet, FailureReports):
         "_threadpool",
         "backend",
         "budget",
-        "connection_waiters",
         "core",
         "destroyed",
         "fd_waits",
@@ -148,7 +146,6 @@ class Hub(RawGreenlet, FailureReports):
         self.budget = BUDGET
         self.timers: dict[int, Any] = {}
         self._fired: deque[Any] = deque()
-        self.connection_waiters: dict[int, Waiter] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
         self.fd_waits = 0
         self.ports: dict[int, Port] = {}
@@ -257,13 +254,12 @@ class Hub(RawGreenlet, FailureReports):
                 elif kind == _WOKEN:
                     while self._other_threads:
                         self.ready.append(self._other_threads.popleft())
-                elif kind & _KIND in _END_OF_WAIT:
-                    waiter = self.connection_waiters.pop(handle, None)
-                    if waiter is not None:
-                        waiter.wake()
                 else:
                     port = self.ports.get(kind >> _LISTENER_SHIFT, NO_PORT)
-                    fired.append((port, kind & _KIND, handle, value))
+                    if kind & _KIND in _END_OF_WAIT:
+                        port.resume(handle)
+                    else:
+                        fired.append((port, kind & _KIND, handle, value))
         except BaseException as error:
             self._failed(error, self)
             return False
@@ -441,8 +437,8 @@ class Hub(RawGreenlet, FailureReports):
 
         It is kept, out of reach: freeing a parked greenlet would run its `finally` blocks here too.
         """
-        self._parents = (list(self.ready), list(self.idle_runners), self.timers, self.connection_waiters,
-                         self.fd_watchers, self.ports, self.interrupts,
+        self._parents = (list(self.ready), list(self.idle_runners), self.timers,
+                         self.fd_watchers, [port.abandon() for port in self.ports.values()], self.interrupts,
                          self._other_threads, self._idle_waiters, self._parents)  # fmt: skip
         lib.ss_loop_abandon(self.core)
         self.ready.clear()

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from streamserve.core import lib
+from streamserve.loop.waiter import Waiter
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -29,14 +30,16 @@ class Port:
     Attributes:
         hub: where it is registered.
         number: the listener, as `ss_listener_open` gave it.
+        waiters: connection → the Waiter of the greenlet that reads its body or drains its output.
         closed: it takes nothing more, though an event may be on its way.
     """
 
-    __slots__ = ("closed", "hub", "number")
+    __slots__ = ("closed", "hub", "number", "waiters")
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.number = -1
+        self.waiters: dict[int, Waiter] = {}
         self.closed = False
 
     def open(self, number: int) -> None:
@@ -45,10 +48,45 @@ class Port:
         self.hub.ports[number] = self
 
     def close(self) -> None:
-        """Takes nothing more; call it when the core has closed the listener. Twice is fine."""
+        """Takes nothing more, and wakes who waits; call it when the core has closed the listener. Twice is fine."""
         self.closed = True
         if self.hub.ports.get(self.number) is self:  # else: a child of fork, or another listener has the number now
             del self.hub.ports[self.number]
+        for waiter in self.waiters.values():
+            waiter.wake()
+        self.waiters.clear()
+
+    def abandon(self) -> dict[int, Waiter]:
+        """In a child of fork: gives away who waits, for they are the parent's and must not be woken here."""
+        waiters, self.waiters = self.waiters, {}
+        return waiters
+
+    # ---- greenlets that wait for a connection
+
+    def wait(self, connection: int) -> None:
+        """Parks the current greenlet until the core tells something of a connection, or its request ends.
+
+        A greenlet may read the body while another one sends: whoever parks last is told, and tells the
+        one before it. So a return means no more than: look again.
+        """
+        waiters = self.waiters
+        before = waiters.get(connection)
+        waiter = waiters[connection] = Waiter(self.hub)
+        try:
+            waiter.park()
+        finally:
+            if waiters.get(connection) is waiter:
+                del waiters[connection]
+            if before is not None:
+                before.wake()
+
+    def resume(self, connection: int) -> None:
+        """Wakes who waits for a connection, if somebody does."""
+        waiter = self.waiters.pop(connection, None)
+        if waiter is not None:
+            waiter.wake()
+
+    # ---- events
 
     def tell(self, kind: int, handle: int, value: int) -> None:
         """Hands an event to the method for its kind; see enum ss_event in api.h."""
@@ -87,6 +125,7 @@ class NoPort(Port):
     __slots__ = ()
 
     def __init__(self) -> None:
+        self.waiters = {}
         self.closed = True
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub, get_hub, set_default_backend
+from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer
 from tests.support.client import Client, Response
@@ -117,6 +118,10 @@ class Running:
         words = ffi.new("int64_t[]", lib.SS_COUNT_KINDS)
         lib.ss_counts(self.hub.core, words)
         return list(words)
+
+    def waiters(self) -> list[Waiter]:
+        """The waits of greenlets that read a request body or whose client takes nothing."""
+        return [waiter for endpoint in list(self.server._endpoints.values()) for waiter in endpoint.waiters.values()]
 
     def verify(self) -> None:
         """Asserts that every structure of the core holds."""

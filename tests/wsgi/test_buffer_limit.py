@@ -86,7 +86,7 @@ def test_responses_that_nobody_takes_count_too(serve: Serve, caplog: pytest.LogC
         client = running.client(receive_buffer=4096)
         client.send(GET.replace(b"/ ", b"/endless ", 1))
         slow.append(client)
-        eventually(lambda: len(running.hub.connection_waiters) == len(slow), "its response waits for it")
+        eventually(lambda: len(running.waiters()) == len(slow), "its response waits for it")
     with running.client() as late:
         late.send(GET)
         assert refused(late)

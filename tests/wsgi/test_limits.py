@@ -125,7 +125,7 @@ def test_a_slow_reader_parks_the_application_and_memory_stays_bounded(serve: Ser
     client.head()
 
     def parked() -> bool:
-        return len(running.hub.connection_waiters) == 1
+        return len(running.waiters()) == 1
 
     for _ in range(3):
         eventually(parked, "the application waits for the client")
@@ -165,7 +165,7 @@ def test_write_parks_too(serve: Serve) -> None:
     running = serve(app)
     client = running.client(receive_buffer=300_000)
     client.send(GET)
-    eventually(lambda: running.hub.connection_waiters, "write waits")
+    eventually(running.waiters, "write waits")
     assert len(written) < 200
     assert len(client.response().body) == 200 * 65536
 
@@ -186,7 +186,7 @@ def test_a_client_that_leaves_ends_a_parked_application(serve: Serve) -> None:
     for leave in (Client.reset, Client.close):
         client = running.client(receive_buffer=4096)
         client.send(GET)
-        eventually(lambda: running.hub.connection_waiters, "the application waits")
+        eventually(running.waiters, "the application waits")
         leave(client)
         eventually(lambda: running.server.active == 0, "it was told")
     assert all(issubclass(kind, OSError) for kind in ended) and len(ended) == 2

@@ -96,7 +96,7 @@ def test_what_a_slow_client_has_not_taken_yet_is_waited_for(serve: Serve) -> Non
     running = serve(app)
     client = running.client(receive_buffer=300_000)
     client.send(GET)
-    eventually(lambda: running.hub.connection_waiters, "the client is slow")
+    eventually(running.waiters, "the client is slow")
     result = running.stop()
     eventually(lambda: is_draining(running), "it drains")
     assert len(client.response().body) == 65536 * 200
@@ -174,7 +174,7 @@ def test_a_parked_writer_and_a_parked_reader_are_told_of_the_cut(serve: Serve) -
     reader, writer = running.client(), running.client(receive_buffer=4096)
     writer.send(GET)
     reader.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n")
-    eventually(lambda: len(running.hub.connection_waiters) == 2, "both wait")
+    eventually(lambda: len(running.waiters()) == 2, "both wait")
     assert running.stop(0).result(60) == 2
     running.join()
     assert len(ended) == 2
@@ -267,6 +267,28 @@ def test_a_child_of_fork_closes_the_parents_server_and_not_its_own() -> None:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def read_body(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def test_closing_a_server_leaves_the_readers_of_another_one_parked(serve: Serve) -> None:
+    running = serve(read_body)
+    client = running.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n")
+    (before,) = eventually(running.waiters, "it reads")
+
+    def close_another() -> None:
+        with WSGIServer("127.0.0.1:0", read_body) as other:
+            other.close()
+
+    running.call(close_another)
+    assert (running.waiters(), before.done) == ([before], False)
+    client.send(b"x" * 20000)
+    assert client.response().body == b"x" * 20000
 
 
 def test_a_child_of_fork_that_returns_from_its_handler_touches_no_connection(serve: Serve) -> None:
