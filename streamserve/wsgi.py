@@ -84,7 +84,7 @@ class WSGIServer:
         self._hub: Hub | None = None
         self._endpoints: dict[int, Endpoint] = {}
         self._stopping = False
-        self._stopped: list[Waiter] = []
+        self._stopped: dict[Waiter, Any] = {}  # who waits for the end, and in which core
 
     # ---- the life of a server
 
@@ -157,13 +157,13 @@ class WSGIServer:
     def serve_forever(self) -> None:
         """Serves until `stop` is called, or the greenlet is interrupted."""
         self.start()
-        waiter = Waiter(get_hub())
-        self._stopped.append(waiter)
+        hub = get_hub()
+        waiter = Waiter(hub)
+        self._stopped[waiter] = hub.core
         try:
             waiter.park()
         finally:
-            if waiter in self._stopped:
-                self._stopped.remove(waiter)
+            self._stopped.pop(waiter, None)
             self.close()
 
     def stop(self, timeout: float | None = None) -> int:
@@ -205,8 +205,9 @@ class WSGIServer:
         self.refusals.close()
         if self.access_log is not None:
             self.access_log.close()
-        for waiter in self._stopped:
-            waiter.wake()
+        for waiter, core in self._stopped.items():
+            if core is waiter.hub.core:  # else: a child of fork, and the greenlet is the parent's
+                waiter.wake()
         self._stopped.clear()
 
     def _close_sockets(self) -> None:

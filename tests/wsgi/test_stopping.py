@@ -291,6 +291,28 @@ def test_closing_a_server_leaves_the_readers_of_another_one_parked(serve: Serve)
     assert client.response().body == b"x" * 20000
 
 
+def test_a_child_of_fork_that_closes_the_parents_server_wakes_none_of_its_greenlets(serve: Serve) -> None:
+    running = serve(read_body)
+    client = running.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000\r\n\r\n")
+    eventually(running.waiters, "it reads")
+
+    def close_in_child() -> int:
+        child = os.fork()
+        if child == 0:
+            code = 99
+            try:
+                running.server.close()
+                code = len(get_hub().ready)
+            finally:
+                os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert running.call(close_in_child) == 0  # neither the reader, nor who called serve_forever
+    client.send(b"x" * 20000)
+    assert client.response().body == b"x" * 20000
+
+
 def test_a_child_of_fork_that_returns_from_its_handler_touches_no_connection(serve: Serve) -> None:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
