@@ -64,7 +64,7 @@ def test_a_reader_holds_the_rest_of_one_response_and_the_requests_that_it_sent(s
     eventually(lambda: running.count(lib.SS_COUNT_BUFFERS) == len(clients), "each waits with requests behind")
     bound = len(PAGE) + 512 + 2 * asked * len(request)
     eventually(lambda: 0 < running.count(lib.SS_COUNT_HELD_BYTES) <= len(clients) * bound, "what they hold")
-    assert running.server.active == 0
+    eventually(lambda: running.server.active == 0, "no greenlet is held")
     assert running.ask(GET).body == b"served"
     running.verify()
 
