@@ -3,7 +3,8 @@
 from greenlet import GreenletExit
 
 from streamserve.loop.greenlet import Greenlet, getcurrent
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.signals import signal_handler
 from streamserve.loop.timeout import Timeout, with_timeout
 from streamserve.loop.waiting import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait

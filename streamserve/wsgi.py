@@ -19,7 +19,8 @@ from streamserve.http.forwarded import ForwardedHeaders
 from streamserve.http.refusals import Refusals
 from streamserve.http.response_head import HeadCache
 from streamserve.http.tls import TlsEndpoint
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waiting import sleep
 from streamserve.settings import Settings

@@ -16,7 +16,7 @@ from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import set_default_backend
+from streamserve.loop.hubs import set_default_backend
 from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer
 

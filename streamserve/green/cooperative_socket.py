@@ -24,7 +24,7 @@ from greenlet import getcurrent
 
 from streamserve.green.connecting import ConnectingSocket
 from streamserve.green.watched_set import descriptor_closed
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import yield_turn
 from streamserve.loop.watcher import CREDIT, READ, WRITE, Side, Watcher
 

@@ -17,7 +17,7 @@ from socket import AddressFamily, SocketKind
 from time import monotonic
 from typing import Any
 
-from streamserve.loop.hub import hub_of_thread
+from streamserve.loop.hubs import hub_of_thread
 
 __all__ = ["HostsFile", "Resolver", "getaddrinfo", "getfqdn", "gethostbyaddr", "gethostbyname", "gethostbyname_ex"]
 __all__ += ["getnameinfo"]

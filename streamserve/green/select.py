@@ -18,7 +18,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from streamserve.green.watched_set import wait_for_edge, wait_on
-from streamserve.loop.hub import hub_of_thread
+from streamserve.loop.hubs import hub_of_thread
 from streamserve.loop.waiter import yield_turn
 from streamserve.loop.watcher import Watcher
 

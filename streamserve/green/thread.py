@@ -27,7 +27,7 @@ from streamserve.green.thread_handle import (
     shutdown,
 )
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import yield_turn
 from streamserve.sync.local import local
 from streamserve.sync.lock import Lock

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import thread_local
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.watcher import Watcher

@@ -16,7 +16,8 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident, start_new_thread, thread_serves, thread_works
 from streamserve.loop.result import AsyncResult
 from streamserve.loop.slots import Slots

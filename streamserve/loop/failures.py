@@ -30,6 +30,10 @@ class FailureReports:
         """Raises an exception in another greenlet; the hub's."""
         raise NotImplementedError
 
+    def report(self, error: BaseException, context: Any) -> None:
+        """Hands an exception that nobody caught to `handle_error`."""
+        self.handle_error(context, type(error), error, error.__traceback__)
+
     def handle_error(
         self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None
     ) -> None:

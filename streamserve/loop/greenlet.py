@@ -15,7 +15,8 @@ from typing import Any
 import greenlet as _greenlet
 from greenlet import GreenletExit
 
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import Linked
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.runner import run_item

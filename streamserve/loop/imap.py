@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.slots import Slots
 from streamserve.loop.waiter import Waiter

@@ -89,7 +89,7 @@ class Port:
     # ---- events
 
     def tell(self, kind: int, handle: int, value: int) -> None:
-        """Hands an event to the method for its kind; see enum ss_event in api.h."""
+        """Hands an event to the method for its kind; see enum ss_event in api/loop.h."""
         if self.closed:
             if kind == _ACCEPTED:
                 os.close(handle)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from streamserve.loop.greenlet import as_exception
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waitlist import Linkable, park_within

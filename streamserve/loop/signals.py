@@ -22,7 +22,8 @@ from typing import Any
 
 from streamserve.core import lib
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import Hub, get_hub, hub_of_thread
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub, hub_of_thread
 
 
 class _WakeUp:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 
 

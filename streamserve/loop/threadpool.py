@@ -15,7 +15,8 @@ from typing import Any
 from weakref import WeakSet
 
 from streamserve.loop.crew import Crew, Task
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.mapping import Mapping
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult

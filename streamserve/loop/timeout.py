@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from streamserve.loop.greenlet import Greenlet, as_exception, getcurrent
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 
 _UNSET = object()
 

@@ -10,7 +10,7 @@ from greenlet import GreenletExit
 from greenlet import greenlet as RawGreenlet
 
 from streamserve.loop.greenlet import Greenlet, as_exception
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter, yield_turn

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from streamserve.loop.hub import Callback, get_hub
+from streamserve.loop.callback import Callback
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter

@@ -29,7 +29,8 @@ from typing import Any
 
 from streamserve.core import lib
 from streamserve.errors import ConcurrentObjectUseError
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import EXPIRED, Waiter
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.monkey.originals import is_module_patched, remember
 from streamserve.monkey.references import Replacements, replace_references
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from streamserve.address import AddressLike, open_datagram_socket
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.loop.greenlet import Greenlet, getcurrent
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import yield_turn
 from streamserve.loop.waiting import sleep
 from streamserve.server.complaints import Complaints, log

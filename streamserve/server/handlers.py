@@ -6,7 +6,8 @@ from time import monotonic
 from typing import Any
 
 from streamserve.loop.greenlet import getcurrent
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter, yield_turn
 from streamserve.loop.waiting import kill
 

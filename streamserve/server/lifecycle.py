@@ -11,7 +11,8 @@ from greenlet import getcurrent
 from streamserve.address import AddressLike, TcpAddress, parse_address
 from streamserve.errors import InvalidThreadUseError
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.server.handlers import Handlers

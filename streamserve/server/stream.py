@@ -22,7 +22,8 @@ from streamserve.address import AddressLike, open_listener
 from streamserve.core import ffi, lib
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.ports import Port
 from streamserve.server.complaints import Complaints, log
 from streamserve.server.lifecycle import BaseServer

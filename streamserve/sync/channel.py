@@ -9,7 +9,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import get_hub, hub_of_thread
+from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.sync.section import Getter, Section, Turn, first_waiting
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult
 from streamserve.loop.waiter import Runner, Waiter, yield_turn

@@ -10,7 +10,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import TIMEOUT_MAX
 from streamserve.loop.waitlist import park_within
 from streamserve.sync.turns import Lookout, Turns

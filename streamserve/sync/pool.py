@@ -10,7 +10,8 @@ from typing import Any
 from greenlet import GreenletExit
 
 from streamserve.loop.greenlet import Greenlet, getcurrent
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.mapping import Mapping
 from streamserve.loop.slots import Slots

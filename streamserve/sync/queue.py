@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from queue import Empty, Full
 from typing import Any
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.channel import Channel

@@ -13,7 +13,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.loop.hub import get_hub, hub_of_thread
+from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.native_threads import get_ident
 from streamserve.sync.section import Failure, Getter, Turn, first_waiting
 from streamserve.sync.storage import ShutDown, Storage

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waitlist import Linkable, park_within
 

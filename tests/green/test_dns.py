@@ -11,7 +11,7 @@ import pytest
 
 from streamserve import Timeout, sleep, spawn
 from streamserve.green import dns
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 
 HOSTS = [
     *["127.0.0.1", "0.0.0.0", "255.255.255.255", "127.1", "1", "0x7f.1", "017.0.0.1", "010.1.2.3", "1.2.3.4"],

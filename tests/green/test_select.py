@@ -17,7 +17,7 @@ from streamserve.green import select as green_select
 from streamserve.green import socket as green_socket
 from streamserve.green import watched_set
 from streamserve.green.watched_set import descriptor_closed
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from tests.loop.test_fork import in_child
 
 Pair = tuple[socket.socket, socket.socket]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from streamserve.core import ffi, lib
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.signals import signal_handler
 
 LIVE = (lib.SS_COUNT_TIMERS, lib.SS_COUNT_FDS, lib.SS_COUNT_LISTENERS, lib.SS_COUNT_CONNECTIONS)

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 from streamserve import Timeout, signal_handler, sleep, spawn
 from streamserve.core import ffi, lib
-from streamserve.loop.hub import get_hub
+from streamserve.loop.event_loop import EventLoop
+from streamserve.loop.hubs import get_hub
+from streamserve.loop.ports import Port
+from streamserve.loop.waiter import Waiter
 
 
 def in_child(function: Callable[[], str]) -> str:
@@ -70,6 +73,26 @@ def test_the_parents_loop_is_not_disturbed() -> None:
     assert in_child(lambda: str(get_hub().join())) == "True"
     greenlet.join(timeout=5)
     assert greenlet.dead
+
+
+def test_the_child_has_an_empty_loop_and_the_parent_all_that_was_its_own() -> None:
+    hub, waiter = get_hub(), Waiter(get_hub())
+    tables = ("timers", "fd_watchers", "ports", "interrupts")
+    slot = hub.start_timer(60, waiter)
+    hub.fd_watchers[1], hub.ports[1], hub.interrupts[hub] = print, Port(hub), [KeyError()]
+
+    def child() -> str:
+        assert all(not getattr(hub, table) for table in tables)
+        shared = [name for name in EventLoop.__slots__ if hasattr(hub, name)]
+        assert {*tables, "core"} <= set(shared)
+        assert all(getattr(hub, name) is getattr(hub._loop, name) for name in shared)
+        return "renewed"
+
+    assert in_child(child) == "renewed"
+    assert all(len(getattr(hub, table)) == 1 for table in tables)
+    for table in tables[1:]:
+        getattr(hub, table).clear()
+    hub.stop_timer(slot, waiter)
 
 
 def test_fork_in_a_greenlet_goes_on_there() -> None:

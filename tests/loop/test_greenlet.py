@@ -12,7 +12,7 @@ import pytest
 
 import streamserve
 from streamserve import Greenlet, GreenletExit, Timeout, getcurrent, sleep, spawn, spawn_later
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 
 
 def fail(kind: type[BaseException] = ValueError) -> None:

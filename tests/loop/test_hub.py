@@ -12,7 +12,8 @@ import pytest
 
 from streamserve import Greenlet, joinall, sleep, spawn
 from streamserve.errors import LoopExit
-from streamserve.loop.hub import BUDGET, FOREVER, Hub, get_hub, set_default_backend
+from streamserve.loop.hub import BUDGET, FOREVER, Hub
+from streamserve.loop.hubs import get_hub, set_default_backend
 from streamserve.loop.waiter import Waiter
 
 
@@ -181,7 +182,7 @@ class TestTheEnd:
             run_alone("""
             import threading
             from streamserve.errors import LoopExit
-            from streamserve.loop.hub import get_hub
+            from streamserve.loop.hubs import get_hub
             from streamserve.loop.waiter import Waiter
 
             threading.Timer(0.01, int).start()
@@ -255,7 +256,7 @@ class TestBackends:
         assert (
             run_alone("""
             import os, signal, streamserve
-            from streamserve.loop.hub import set_default_backend
+            from streamserve.loop.hubs import set_default_backend
             set_default_backend("poll")
             log = []
             handler = streamserve.signal_handler(signal.SIGUSR1, log.append, "signal")

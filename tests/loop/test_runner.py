@@ -6,7 +6,7 @@ import greenlet
 import pytest
 
 from streamserve import getcurrent, joinall, sleep, spawn
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.runner import IDLE_RUNNERS
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from streamserve import Greenlet, getcurrent, joinall, signal_handler, sleep, spawn
 from streamserve.loop import hub as hub_module
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 
 NUMBER = signal.SIGUSR1
 

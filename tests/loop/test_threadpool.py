@@ -12,7 +12,7 @@ import pytest
 
 from streamserve import get_hub, joinall, sleep, spawn
 from streamserve.errors import LoopExit
-from streamserve.loop.hub import hub_of_thread
+from streamserve.loop.hubs import hub_of_thread
 from streamserve.loop.threadpool import ThreadPool
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.event import Event
@@ -233,7 +233,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_and_leaves_nothing(monkeypa
 def test_the_interpreter_ends_in_silence(last: str) -> None:
     code = f"""
 import time
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.threadpool import ThreadPool
 pool = ThreadPool(4)
 pool.map(abs, range(20))

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 
 from streamserve import Greenlet, joinall, sleep, spawn
-from streamserve.loop.hub import Hub, get_hub, hub_of_thread
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.waiter import Waiter
 
 

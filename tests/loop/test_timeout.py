@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamserve import Timeout, joinall, sleep, spawn, with_timeout
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from streamserve import GreenletExit, sleep, spawn
 from streamserve.errors import BlockingSwitchOutError
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 
 

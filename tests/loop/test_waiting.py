@@ -8,7 +8,7 @@ import pytest
 
 import streamserve
 from streamserve import Greenlet, GreenletExit, Timeout, getcurrent, iwait, joinall, killall, sleep, spawn, wait
-from streamserve.loop.hub import get_hub
+from streamserve.loop.hubs import get_hub
 
 
 class TestSleep:

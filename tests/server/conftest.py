@@ -9,7 +9,8 @@ import pytest
 
 from streamserve.core import ffi, lib
 from streamserve.green import socket as green
-from streamserve.loop.hub import Hub, get_hub
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub
 from streamserve.server import BaseServer, StreamServer
 
 LIVE = (lib.SS_COUNT_TIMERS, lib.SS_COUNT_FDS, lib.SS_COUNT_LISTENERS, lib.SS_COUNT_CONNECTIONS)

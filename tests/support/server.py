@@ -14,7 +14,8 @@ from typing import Any
 
 from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.hub import Hub, get_hub, set_default_backend
+from streamserve.loop.hub import Hub
+from streamserve.loop.hubs import get_hub, set_default_backend
 from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer

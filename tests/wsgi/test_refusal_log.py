@@ -267,7 +267,7 @@ def test_an_endpoint_that_fails_takes_no_request_of_another_server(serve: Serve)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(first, "requests", fail)
             patch.setattr(other, "requests", lambda words, count: served.append(words[1]))
-            running.hub._admit([first_number, 1, 0, 0, second_number, 2, 0, 0], 2)
+            running.hub._loop._admit(running.hub, [first_number, 1, 0, 0, second_number, 2, 0, 0], 2)
 
     running.call(admit_both)
     assert served == [2]

@@ -1,0 +1,87 @@
+"""The hubs of this process: one per native thread, made on first use.
+
+A thread that ends takes its hub along; a child of fork has one thread, and keeps
+that thread's hub, with a fresh loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from streamserve.core import lib
+from streamserve.loop.event_loop import BACKENDS
+from streamserve.loop.native_threads import forget_threads
+from streamserve.loop.native_threads import get_ident as _get_ident
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+
+_hubs: dict[int, Hub] = {}  # by thread: half the cost of threading.local
+_thread = threading.local()
+_default_backend = "auto"
+
+
+def get_hub() -> Hub:
+    """Returns the hub of this native thread, making it on first use."""
+    try:
+        return _hubs[_get_ident()]
+    except KeyError:
+        return _new_hub()
+
+
+def hub_of_thread() -> Hub | None:
+    """Returns the hub of this native thread, or None if it has none yet."""
+    return _hubs.get(_get_ident())
+
+
+def forget_hub(hub: Hub) -> None:
+    """Has the thread of a destroyed hub get a new one when it asks."""
+    if _hubs.get(hub.thread_ident) is hub:
+        del _hubs[hub.thread_ident]
+
+
+def set_default_backend(name: str) -> None:
+    """Chooses the backend of hubs made from now on: auto, epoll or poll."""
+    global _default_backend
+    if name not in BACKENDS:
+        raise ValueError(f"loop backend {name!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    _default_backend = name
+
+
+class _ThreadEnd:
+    """Lives as long as the thread that holds it: threading.local drops it at the end."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __del__(self) -> None:
+        if self.hub.thread_ident == _get_ident():  # not in a forked child: the core is shared with the parent
+            self.hub.destroy()
+
+
+def _new_hub() -> Hub:
+    from streamserve.loop.hub import Hub  # it stands on this module
+    from streamserve.loop.signals import guard_interrupts  # likewise
+
+    hub = _hubs[_get_ident()] = Hub(_default_backend)
+    if threading.main_thread().ident != _get_ident():
+        _thread.end = _ThreadEnd(hub)
+    else:
+        guard_interrupts()
+    return hub
+
+
+def _after_fork_in_child() -> None:
+    forget_threads()
+    hub = _hubs.pop(_get_ident(), None)
+    for other in _hubs.values():  # their threads are not in the child, but their epoll sets are the parent's
+        lib.ss_loop_abandon(other.core)
+    _hubs.clear()
+    if hub is not None:
+        _hubs[_get_ident()] = hub
+        hub.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
