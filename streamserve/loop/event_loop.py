@@ -107,7 +107,10 @@ class EventLoop:
         if found == _ONE_EVENT:
             words = self._event_words
             if words[0] == _FD:  # a request and its answer on a quiet server: spare the list
-                self.fd_watchers[words[1]](words[2])
+                try:
+                    self.fd_watchers[words[1]](words[2])
+                except BaseException as error:
+                    hub.report(error, hub)
                 return
         count = found >> 16
         if count:
