@@ -31,8 +31,16 @@ class FailureReports:
         raise NotImplementedError
 
     def report(self, error: BaseException, context: Any) -> None:
-        """Hands an exception that nobody caught to `handle_error`."""
-        self.handle_error(context, type(error), error, error.__traceback__)
+        """Hands an exception that nobody caught to `handle_error`; raises nothing, for it is called amid other work.
+
+        Args:
+            error: the exception; call it where that is handled.
+            context: what failed, for the report.
+        """
+        try:
+            self.handle_error(context, type(error), error, error.__traceback__)
+        except BaseException as failure:  # of a handle_error that the program put there: the report has both
+            FailureReports.handle_error(self, context, type(failure), failure, failure.__traceback__)
 
     def handle_error(
         self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None

@@ -139,7 +139,7 @@ class Greenlet(Linked):
         self._error = error
         self._trace = error.__traceback__
         try:
-            get_hub().handle_error(self, type(error), error, error.__traceback__)
+            get_hub().report(error, self)
         finally:
             self._finish(_ERROR)
 

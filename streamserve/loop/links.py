@@ -67,7 +67,7 @@ class Linked:
         try:
             link(self)
         except BaseException as error:
-            get_hub().handle_error((link, self), type(error), error, error.__traceback__)
+            get_hub().report(error, (link, self))
 
     def rawlink(self, callback: Any) -> None:
         """Has `callback(self)` called in the hub once it has ended; must not wait or raise."""

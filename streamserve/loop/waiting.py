@@ -65,7 +65,7 @@ def _run_raw(raw: Any, function: Callable[..., Any], args: tuple[Any, ...], kwar
             hub.raise_interrupt(raw)
         function(*args, **kwargs)
     except BaseException as error:
-        hub.handle_error(raw, type(error), error, error.__traceback__)
+        hub.report(error, raw)
     finally:
         hub.interrupts.pop(raw, None)
 

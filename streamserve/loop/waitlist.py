@@ -83,7 +83,7 @@ class Link:
             else:
                 callback(self.source)
         except BaseException as error:
-            self.hub.handle_error((callback, self.source), type(error), error, error.__traceback__)
+            self.hub.report(error, (callback, self.source))
 
 
 class Linkable:

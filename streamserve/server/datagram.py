@@ -136,7 +136,7 @@ class DatagramServer(BaseServer):
         try:
             start(self._serve, data, address, self._handlers.term)
         except Exception as error:
-            get_hub().handle_error(self, type(error), error, error.__traceback__)
+            get_hub().report(error, self)
 
     def _serve(self, data: bytes, address: Any, term: object) -> None:
         handlers = self._handlers

@@ -216,7 +216,7 @@ class StreamServer(BaseServer):
                 start(self._serve, connection, address, term)
         except Exception as error:
             connection.close()
-            get_hub().handle_error(self, type(error), error, error.__traceback__)
+            get_hub().report(error, self)
         except BaseException:
             connection.close()
             raise

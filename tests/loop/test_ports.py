@@ -146,6 +146,41 @@ class TestWatchers:
                 os.close(descriptor)
 
 
+class TestAHandleErrorThatRaises:
+    @pytest.fixture(autouse=True)
+    def broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*arguments: Any) -> None:
+            raise ValueError("the report failed")
+
+        monkeypatch.setattr(get_hub(), "handle_error", fail)
+
+    def test_stops_no_callback(self, errors: io.StringIO) -> None:
+        log: list[int] = []
+        get_hub().run_callback(int, "x")
+        get_hub().run_callback(log.append, 1)
+        sleep(0.001)
+        assert log == [1]
+        assert "ValueError: the report failed" in errors.getvalue()
+        assert "invalid literal for int()" in errors.getvalue()
+
+    def test_loses_no_event_of_the_poll(self, made: Callable[..., Raw], errors: io.StringIO) -> None:
+        ports = [made(kind) for kind in (Failing, Raw)]
+        for port in ports:
+            port.connect()
+        woken: list[int] = []
+        for number in range(3):
+            Timer(lambda: int("x"))
+            Timer(lambda number=number: woken.append(number))
+        wait_for(lambda: all(port.sockets for port in ports))
+        assert woken == [0, 1, 2]
+        assert errors.getvalue().count("ValueError: the report failed") == 4
+
+    def test_stops_no_greenlet(self, errors: io.StringIO) -> None:
+        spawn(int, "x").join()
+        assert spawn(int, "7").get() == 7
+        assert "ValueError: the report failed" in errors.getvalue()
+
+
 def wait_for(condition: Callable[[], Any]) -> None:
     """Runs the loop until it is so."""
     while not condition():
