@@ -2,6 +2,7 @@
 
 from greenlet import GreenletExit
 
+from streamserve.loop import ending as ending  # for the interpreter's end
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub

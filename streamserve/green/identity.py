@@ -28,10 +28,7 @@ _numbers = itertools.count(1)
 
 def get_ident() -> int:
     """Returns the number of the current greenlet, or the thread's ident in the first one of a native thread."""
-    try:
-        current: Any = _getcurrent()
-    except RuntimeError:  # the interpreter ends, and greenlet is gone before the last finalizers
-        return _native_ident()
+    current: Any = _getcurrent()
     if current.__class__ is Runner:
         task = current.task
         current = Greenlet.borrow(current) if task is None else task

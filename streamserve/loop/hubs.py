@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from streamserve.core import lib
@@ -56,8 +57,8 @@ class _ThreadEnd:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
-    def __del__(self) -> None:
-        if self.hub.thread_ident == _get_ident():  # not in a forked child: the core is shared with the parent
+    def __del__(self, get_ident: Callable[[], int] = _get_ident) -> None:  # a default: the module may be emptied before
+        if self.hub.thread_ident == get_ident():  # not in a forked child: the core is shared with the parent
             self.hub.destroy()
 
 

@@ -11,6 +11,7 @@ import atexit
 import os
 from _queue import SimpleQueue as NativeQueue
 from collections.abc import Callable, Iterable
+from sys import is_finalizing
 from typing import Any
 from weakref import WeakSet
 
@@ -128,9 +129,9 @@ class ThreadPool(Mapping):
         self._crew.dismiss(self._crew.size)
         self._crew.wait_gone()
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: Callable[[], bool] = is_finalizing) -> None:
         crew = getattr(self, "_crew", None)
-        if crew is not None:
+        if crew is not None and not finalizing():  # else its threads stand still, and end with the process
             crew.dismiss(crew.size)
 
     def _after_fork(self) -> None:

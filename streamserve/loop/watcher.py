@@ -24,6 +24,8 @@ from __future__ import annotations
 import errno
 import os
 import select
+from collections.abc import Callable
+from sys import is_finalizing
 from time import monotonic
 from typing import Any
 
@@ -276,8 +278,9 @@ class Watcher:
         else:  # by the time that thread comes to it, the number may mean another file: it must not be unregistered
             hub.run_callback_threadsafe(_close, hub, core, handle, self._sides, True)
 
-    def __del__(self) -> None:
-        self.close(True)
+    def __del__(self, finalizing: Callable[[], bool] = is_finalizing) -> None:
+        if not finalizing():  # else the loop ends with the process, and this module may be empty
+            self.close(True)
 
 
 def _close(hub: Hub, core: Any, handle: int, sides: _Sides, closing: bool) -> None:

@@ -6,6 +6,7 @@ and the store that follows it are one step here only as long as no call stands b
 
 from __future__ import annotations
 
+from sys import is_finalizing
 from typing import Any
 
 from greenlet import getcurrent
@@ -241,14 +242,6 @@ class Lock(Turns):
         return f"<{_state(self)} at {id(self):#x}, {self.linkcount()} waiting>"
 
 
-def _current() -> Any:
-    """The current greenlet; None when the interpreter ends and greenlet is gone before the last finalizers."""
-    try:
-        return getcurrent()
-    except RuntimeError:
-        return None
-
-
 class RLock(Turns):
     """A lock that its owner, a greenlet, can take again; it is free after as many releases.
 
@@ -274,8 +267,8 @@ class RLock(Turns):
             blocking = timeout != 0
         else:
             timeout = None
-        current = _current()
-        if self._owner is current or current is None:
+        current = getcurrent()
+        if self._owner is current:
             self._count += 1
             return True
         if self.counter > 0:
@@ -294,8 +287,7 @@ class RLock(Turns):
         Raises:
             RuntimeError: it belongs to another greenlet, or to none.
         """
-        current = _current()
-        if self._owner is not current and current is not None:
+        if self._owner is not getcurrent() and not is_finalizing():  # at the end, whoever runs cleans up for all
             raise RuntimeError(f"cannot release un-acquired lock: its owner is {self._owner!r}")
         self._count -= 1
         if not self._count:
@@ -311,13 +303,13 @@ class RLock(Turns):
     # ---- what threading.Condition asks of a lock
 
     def _is_owned(self) -> bool:
-        return self._owner is _current()
+        return self._owner is getcurrent()
 
     def _recursion_count(self) -> int:
-        return self._count if self._owner is _current() else 0
+        return self._count if self._owner is getcurrent() else 0
 
     def _release_save(self) -> tuple[int, Any]:
-        if self._owner is not _current():
+        if self._owner is not getcurrent():
             raise RuntimeError(f"cannot release un-acquired lock: its owner is {self._owner!r}")
         saved = self._count, self._owner
         self._count = 1

@@ -21,6 +21,7 @@ that may hold, or be about to hand over, the very unit they would wait for.
 
 from __future__ import annotations
 
+from sys import is_finalizing
 from typing import Any
 
 from streamserve.loop.hubs import get_hub
@@ -62,6 +63,8 @@ class Turns(Linkable):
         except BaseException:
             if not waiters.withdraw(waiter):
                 self._hand_over()
+            elif is_finalizing():  # who has it is gone (loop/ending.py), and what it guards can be cleaned up
+                return True
             raise
 
     def _serve(self) -> None:
