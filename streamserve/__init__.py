@@ -2,7 +2,8 @@
 
 from greenlet import GreenletExit
 
-from streamserve.loop import ending as ending  # for the interpreter's end
+from streamserve.loop import ending as ending  # for what it does when the interpreter ends
+from streamserve.loop import running_loop as running_loop  # for what it does when asyncio is imported
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub

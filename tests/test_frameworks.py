@@ -1,7 +1,9 @@
 """Frameworks that the README names, served as their users serve them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.support.process import ServedCommand
@@ -69,3 +71,86 @@ def test_flask_app_from_a_factory(tmp_path: Path) -> None:
     with ServedCommand("project:create_app()", cwd=tmp_path) as server, requests.Session() as client:
         assert client.post(f"{server.url}/echo", json={"a": ["é", 1]}, timeout=60).json() == {"a": ["é", 1]}
         assert client.get(f"{server.url}/count", timeout=60).text == "0\n1\n2\n"
+
+
+ASYNC_FLASK = """
+import asyncio, threading
+
+from flask import Flask
+
+app = Flask(__name__)
+meet = threading.Barrier(2)
+
+
+@app.get("/")
+async def index():
+    await asyncio.to_thread(meet.wait, 60)  # both requests are here
+    await asyncio.sleep(0.001)
+    return "met"
+
+
+@app.get("/run")
+def run():
+    return asyncio.run(index())
+"""
+
+ASYNC_DJANGO = """
+import asyncio, threading
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.db import connection
+from django.http import HttpResponse
+from django.urls import path
+
+database = {"ENGINE": "django.db.backends.sqlite3", "NAME": "file.sqlite"}
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__, SECRET_KEY="for a test", DATABASES={"default": database},
+    INSTALLED_APPS=["django.contrib.contenttypes"],
+)
+waiting, queried = threading.Event(), threading.Event()
+
+
+async def wait(request):
+    waiting.set()
+    while not queried.is_set():
+        await asyncio.sleep(0.001)
+    return HttpResponse("waited")
+
+
+def query(request):
+    from django.contrib.contenttypes.models import ContentType
+
+    assert waiting.wait(60)
+    try:
+        with connection.schema_editor() as editor:
+            editor.create_model(ContentType)
+        ContentType.objects.create(app_label="a", model="b")
+        return HttpResponse(str(ContentType.objects.count()))
+    finally:
+        queried.set()
+
+
+urlpatterns = [path("wait/", wait), path("query/", query)]
+application = get_wsgi_application()
+"""
+
+
+def answers(url: str, *paths: str) -> list[str]:
+    """Asks for all of them at once; the texts of those that were answered with 200."""
+    with ThreadPoolExecutor(len(paths)) as pool:
+        responses = list(pool.map(lambda path: requests.get(url + path, timeout=60), paths))
+    return [response.text if response.ok else f"{response.status_code} for {response.url}" for response in responses]
+
+
+@pytest.mark.parametrize("path", ["/", "/run"])
+def test_async_views_of_flask_run_side_by_side(tmp_path: Path, path: str) -> None:
+    (tmp_path / "project.py").write_text(ASYNC_FLASK)
+    with ServedCommand("project:app", cwd=tmp_path) as server:
+        assert answers(server.url, path, path) == ["met", "met"], server.stderr
+
+
+def test_django_queries_run_beside_an_async_view(tmp_path: Path) -> None:
+    (tmp_path / "project.py").write_text(ASYNC_DJANGO)
+    with ServedCommand("project:application", cwd=tmp_path) as server:
+        assert answers(server.url, "/wait/", "/query/") == ["waited", "1"], server.stderr

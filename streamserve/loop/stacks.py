@@ -52,6 +52,7 @@ JOBS: dict[CodeType, Callable[[Mapping[str, Any]], Job]] = {}
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LOOP = os.path.dirname(__file__) + os.sep
+_PARKING = (_waiter.__file__, _LOOP + "running_loop.py")
 _LIBRARIES = tuple({path + os.sep for path in map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))})
 _STANDARD = (os.path.dirname(os.__file__) + os.sep, "<frozen ")
 
@@ -73,7 +74,7 @@ def _relevant(frames: list[FrameType]) -> list[FrameType]:
     first, last = 0, len(frames)
     while last and frames[last - 1].f_code.co_filename.startswith(_LOOP):
         last -= 1
-    while first < last and frames[first].f_code.co_filename == _waiter.__file__:
+    while first < last and frames[first].f_code.co_filename in _PARKING:
         first += 1
     return frames[first:last] or frames
 

@@ -11,7 +11,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-from streamserve.monkey.imports import after_import
+from streamserve.loop.imports import after_import
 
 __all__ = ["patch_psycopg"]
 

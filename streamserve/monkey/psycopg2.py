@@ -6,8 +6,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from streamserve.loop.imports import after_import
 from streamserve.loop.watcher import wait_read, wait_write
-from streamserve.monkey.imports import after_import
 
 __all__ = ["patch_psycopg2"]
 

@@ -105,7 +105,7 @@ def test_module_that_is_waited_for_gets_its_action_when_it_is_imported(tmp_path:
         f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from streamserve.monkey.imports import after_import
+from streamserve.loop.imports import after_import
 seen, finders = [], len(sys.meta_path)
 after_import("awaited", lambda module: seen.append(module.value))
 import json.decoder
