@@ -1,6 +1,6 @@
 """Writes docs/connection-states.md from the core: `python docs/print_states.py`.
 
-The states and their meaning come from `enum ss_conn_state` in loop/loop.h, the moves
+The states and their meaning come from `enum ss_conn_state` in http/http.h, the moves
 from `legal_moves` in connection.c. What brings each move about is written here;
 a move without its cause, or a cause without its move, is an error.
 """
@@ -38,7 +38,7 @@ CAUSES = {
 }
 
 INTRODUCTION = """\
-<!-- Written by docs/print_states.py from streamserve/core/http/connection.c and loop.h: edit those. -->
+<!-- Written by docs/print_states.py from streamserve/core/http/connection.c and http.h: edit those. -->
 
 # The states of a connection
 
@@ -59,7 +59,7 @@ def read_states(header: str) -> dict[State, str]:
     """
     enum = re.search(r"enum ss_conn_state \{(.*?)\n\};", header, re.DOTALL)
     if enum is None:
-        raise ValueError("loop.h has no enum ss_conn_state: teach docs/print_states.py where the states are")
+        raise ValueError("http.h has no enum ss_conn_state: teach docs/print_states.py where the states are")
     lines = re.findall(r"SS_CONN_(\w+)(?: = 0)?,(?:\s*/\* (.*?) \*/)?", enum[1])
     return {name: meaning or "the descriptor is closed and the memory free" for name, meaning in lines}
 
@@ -87,7 +87,7 @@ def render() -> str:
     Raises:
         ValueError: the core and CAUSES do not have the same moves.
     """
-    states = read_states((CORE / "loop/loop.h").read_text())
+    states = read_states((CORE / "http/http.h").read_text())
     moves = read_moves((CORE / "http/connection.c").read_text(), states)
     pairs = [(state, target) for state in states for target in states if target in moves[state]]
     if differing := set(pairs) ^ set(CAUSES):

@@ -1,6 +1,6 @@
 /* Self-examination: walks every structure and says what does not hold. */
 
-#include "loop/loop.h"
+#include "http/http.h"
 
 static const char *verify_timers(const ss_loop *loop) {
     uint32_t counted = 0;
@@ -30,23 +30,49 @@ static const char *verify_pending(const ss_loop *loop) {
     return count == loop->pending_count ? NULL : "pending_count is wrong";
 }
 
-static const char *verify_connection(const ss_conn *conn) {
+static const char *verify_output(const ss_output *out) {
+    int64_t bytes = 0;
+    uint32_t files = 0;
+    for (const ss_segment *segment = out->first; segment; segment = segment->next) {
+        if (!segment->next && segment != out->last)
+            return "an output queue does not know its last segment";
+        if (segment->kind == SS_SEGMENT_FILE) {
+            files++;
+            continue;
+        }
+        if (segment->start >= segment->end || (segment->kind == SS_SEGMENT_BYTES && segment->end > segment->capacity))
+            return "a segment of output has wrong bounds";
+        if (segment->kind == SS_SEGMENT_FRAME && (!segment->frame->uses || segment->end > segment->frame->length))
+            return "a queue sends more of a frame than there is";
+        bytes += segment->end - segment->start;
+    }
+    return bytes == out->bytes && files == out->files && (out->first || !out->last) ? NULL
+                                                                                    : "an output queue is miscounted";
+}
+
+static const char *verify_stream(const ss_stream *stream) {
+    const char *fault = verify_output(&stream->out);
+    if (stream->in_start > stream->in_end || stream->in_end > stream->in_capacity ||
+        (!stream->in && stream->in_capacity))
+        return "a read buffer's bounds are wrong";
+    if (stream->in_held > stream->in_start)
+        return "a stream holds back bytes that its buffer does not have";
+    if (stream->tls && stream->tls->handle != ss_io_handle(&stream->io))
+        return "a stream has the TLS state of another";
+    return fault || !stream->tls ? fault : verify_output(&stream->tls->out);
+}
+
+static const char *verify_http(const ss_conn *conn) {
     if (conn->state >= SS_CONN_CLOSED)
         return "a closed connection still has a slot";
-    if (conn->in_start > conn->in_end || conn->in_end > conn->in_capacity || (!conn->in && conn->in_capacity))
-        return "an input buffer's bounds are wrong";
-    if (conn->out_start > conn->out_end || conn->out_end > conn->out_capacity)
-        return "an output queue's bounds are wrong";
-    if (conn->tls && (conn->tls->out_start > conn->tls->out_end || conn->tls->out_end > conn->tls->out_capacity))
-        return "a queue of ciphertext has wrong bounds";
-    if (conn->tls && (conn->tls->handle != ss_io_handle(&conn->io) || conn->state == SS_CONN_LINGER))
-        return "a connection has the TLS state of another, or for too long";
-    if (conn->piece_left && conn->piece_at + conn->piece_left > conn->in_start)
+    if (conn->stream.tls && conn->state == SS_CONN_LINGER)
+        return "a connection has TLS state for too long";
+    if (conn->piece_left > conn->stream.in_held)
         return "a decoded piece reaches beyond what was decoded";
     if (conn->state != SS_CONN_REQUEST && conn->state != SS_CONN_BODY &&
         (conn->block || conn->target || conn->kept_head))
         return "a connection without a request keeps parts of one";
-    if (conn->file && conn->state != SS_CONN_FLUSH)
+    if (conn->stream.out.files && conn->state != SS_CONN_FLUSH)
         return "a connection has a file outside of the end of its response";
     if (conn->state != SS_CONN_REQUEST && (conn->want_body || conn->want_drain))
         return "a connection without a request has a reader or a writer";
@@ -54,32 +80,40 @@ static const char *verify_connection(const ss_conn *conn) {
 }
 
 typedef struct {
-    uint32_t connections, requests, fds, buffers, files, used, tls;
-    int64_t queued;
+    uint32_t connections, requests, fds, buffers, files, tls;
+    int64_t queued, held;
 } tally;
 
+static int64_t capacity_of(const ss_output *out) {
+    int64_t capacity = 0;
+    for (const ss_segment *segment = out->first; segment; segment = segment->next)
+        capacity += segment->capacity;
+    return capacity;
+}
+
 static const char *verify_slot(const ss_loop *loop, uint32_t index, tally *sum) {
-    const ss_io *io = loop->slots[index].io;
+    ss_io *io = loop->slots[index].io;
     if (!io)
         return loop->deadlines[index] ? "a free slot has a deadline" : NULL;
-    sum->used++;
     if (io->index != index || io->generation != loop->slots[index].generation)
         return "a slot and its object disagree";
     if (loop->deadlines[index] && loop->deadlines[index] + SS_SWEEP_GRAIN < loop->next_sweep)
         return "a deadline lies more than a grain before the next sweep";
-    if (io->kind == SS_IO_FD)
-        sum->fds++;
-    if (io->kind != SS_IO_CONN)
+    sum->fds += io->class->urgent;
+    const ss_stream *stream = ss_stream_of(io);
+    if (!stream)
         return NULL;
-    const ss_conn *conn = (const ss_conn *)io;
     sum->connections++;
-    sum->requests += conn->state == SS_CONN_REQUEST;
-    sum->buffers += conn->in != NULL;
-    sum->files += conn->file != NULL;
-    sum->queued += conn->out_end - conn->out_start;
-    sum->queued += conn->tls ? conn->tls->out_end - conn->tls->out_start : 0;
-    sum->tls += conn->tls != NULL;
-    return verify_connection(conn);
+    sum->buffers += stream->in != NULL;
+    sum->files += stream->out.files;
+    sum->queued += stream->out.bytes + (stream->tls ? stream->tls->out.bytes : 0);
+    sum->held += stream->in_capacity + capacity_of(&stream->out) + (stream->tls ? capacity_of(&stream->tls->out) : 0);
+    sum->tls += stream->tls != NULL;
+    const char *fault = verify_stream(stream);
+    if (fault || io->class != &ss_http.class)
+        return fault;
+    sum->requests += ((const ss_conn *)stream)->state == SS_CONN_REQUEST;
+    return verify_http((const ss_conn *)stream);
 }
 
 static const char *verify_memo(const ss_memo *memo) {
@@ -99,83 +133,98 @@ static uint64_t pins_of(const ss_memo *memo) {
     return pins;
 }
 
-static const char *verify_memos(const ss_loop *loop) {
-    uint64_t pins = 0, held = 0;
-    for (int i = 0; i < loop->listener_count; i++) {
-        const ss_listener *listener = loop->listeners[i];
-        if (!listener)
-            continue;
-        const char *fault = verify_memo(&listener->blocks);
-        fault = fault ? fault : verify_memo(&listener->targets);
-        if (fault)
-            return fault;
-        pins += pins_of(&listener->blocks) + pins_of(&listener->targets);
-    }
+/* How many requests hold entries of the memos of a listener. */
+static uint64_t held_entries(const ss_loop *loop, const ss_listener *listener) {
+    uint64_t held = 0;
     for (uint32_t i = 0; i < loop->slot_count; i++) {
         const ss_io *io = loop->slots[i].io;
-        if (!io || io->kind != SS_IO_CONN)
-            continue;
-        held += ((const ss_conn *)io)->block != NULL;
-        held += ((const ss_conn *)io)->target != NULL;
-    }
-    return pins == held ? NULL : "memo pins and the requests that hold them differ";
-}
-
-static int64_t conn_bytes(const ss_conn *conn) {
-    int64_t ciphertext = conn->tls ? conn->tls->out_capacity : 0;
-    return (int64_t)conn->in_capacity + conn->out_capacity + ciphertext;
-}
-
-static int64_t held_bytes(const ss_loop *loop) {
-    int64_t held = 0;
-    for (uint32_t index = 0; index < loop->slot_count; index++) {
-        const ss_io *io = loop->slots[index].io;
-        if (io && io->kind == SS_IO_CONN)
-            held += conn_bytes((const ss_conn *)io);
+        const ss_conn *conn = io && io->class == &ss_http.class ? (const ss_conn *)io : NULL;
+        if (conn && conn->stream.listener == listener)
+            held += (uint64_t)(conn->block != NULL) + (conn->target != NULL);
     }
     return held;
 }
 
+static const char *verify_listener(const ss_loop *loop, const ss_listener *listener) {
+    const ss_http_shared *shared = listener->protocol == &ss_http ? listener->shared : NULL;
+    if (!shared)
+        return NULL;
+    const char *fault = verify_memo(&shared->blocks);
+    fault = fault ? fault : verify_memo(&shared->targets);
+    if (fault)
+        return fault;
+    bool same = pins_of(&shared->blocks) + pins_of(&shared->targets) == held_entries(loop, listener);
+    return same ? NULL : "memo pins and the requests that hold them differ";
+}
+
+static uint32_t requests_out(const ss_streams *streams) {
+    uint32_t requests = 0;
+    for (int i = 0; i < streams->listener_count; i++)
+        if (streams->listeners[i] && streams->listeners[i]->protocol == &ss_http)
+            requests += ((const ss_http_shared *)streams->listeners[i]->shared)->requests_out;
+    return requests;
+}
+
+static const char *verify_streams(const ss_loop *loop, const ss_streams *streams, tally *sum) {
+    const char *fault = NULL;
+    for (int i = 0; !fault && i < streams->listener_count; i++)
+        if (streams->listeners[i])
+            fault = verify_listener(loop, streams->listeners[i]);
+    if (fault)
+        return fault;
+    for (const ss_tls *ended = streams->tls_ended; ended; ended = ended->next)
+        sum->tls++;
+    if (sum->connections != streams->connections || sum->requests != requests_out(streams) || sum->tls != streams->tls)
+        return "a counter of connections, requests or TLS is wrong";
+    if (sum->held != streams->held_bytes)
+        return "the bytes that connections hold are not what they allocated";
+    if (sum->buffers != streams->buffers || sum->queued != streams->queued_bytes || sum->files != streams->files)
+        return "a counter of buffers, queued bytes or files is wrong";
+    if (loop->busy != streams->connections + (uint32_t)streams->listeners_open)
+        return "what keeps the loop from being idle is miscounted";
+    return NULL;
+}
+
 const char *ss_verify(const ss_loop *loop) {
+    const ss_streams *streams = ss_streams_of(loop);
     tally sum = {0};
     const char *fault = loop->violation;
     fault = fault ? fault : verify_timers(loop);
     fault = fault ? fault : verify_pending(loop);
     for (uint32_t index = 0; !fault && index < loop->slot_count; index++)
         fault = verify_slot(loop, index, &sum);
-    fault = fault ? fault : verify_memos(loop);
-    if (fault)
-        return fault;
-    if (sum.connections != loop->connections || sum.requests != loop->requests_out || sum.fds != loop->fds)
-        return "a counter of connections, requests or descriptors is wrong";
-    for (const ss_tls *ended = loop->tls_ended; ended; ended = ended->next)
-        sum.tls++;
-    if (sum.tls != loop->tls)
-        return "a counter of TLS connections is wrong";
-    if (held_bytes(loop) != loop->held_bytes)
-        return "the bytes that connections hold are not what they allocated";
-    if (sum.buffers != loop->buffers || sum.queued != loop->queued_bytes || sum.files != loop->files)
-        return "a counter of buffers, queued bytes or files is wrong";
-    return NULL;
+    if (!fault && sum.fds != loop->fds)
+        fault = "a counter of descriptors is wrong";
+    return fault || !streams ? fault : verify_streams(loop, streams, &sum);
+}
+
+static int64_t memo_entries(const ss_streams *streams) {
+    int64_t remembered = 0;
+    for (int i = 0; i < streams->listener_count; i++) {
+        const ss_listener *listener = streams->listeners[i];
+        const ss_http_shared *shared = listener && listener->protocol == &ss_http ? listener->shared : NULL;
+        remembered += shared ? shared->blocks.filled + shared->targets.filled : 0;
+    }
+    return remembered;
 }
 
 void ss_counts(const ss_loop *loop, int64_t *counts) {
-    int64_t remembered = 0;
-    for (int i = 0; i < loop->listener_count; i++)
-        if (loop->listeners[i])
-            remembered += loop->listeners[i]->blocks.filled + loop->listeners[i]->targets.filled;
+    const ss_streams *streams = ss_streams_of(loop);
+    memset(counts, 0, SS_COUNT_KINDS * sizeof *counts);
     counts[SS_COUNT_TIMERS] = loop->heap_count;
     counts[SS_COUNT_FDS] = loop->fds;
-    counts[SS_COUNT_LISTENERS] = loop->listeners_open;
-    counts[SS_COUNT_CONNECTIONS] = loop->connections;
-    counts[SS_COUNT_REQUESTS] = loop->requests_out;
-    counts[SS_COUNT_BUFFERS] = loop->buffers;
-    counts[SS_COUNT_SPARE_BUFFERS] = loop->spare_count;
-    counts[SS_COUNT_QUEUED_BYTES] = loop->queued_bytes;
-    counts[SS_COUNT_MEMO_ENTRIES] = remembered;
-    counts[SS_COUNT_FILES] = loop->files;
-    counts[SS_COUNT_ACCEPTED] = loop->accepted;
     counts[SS_COUNT_POLLS] = loop->polls;
-    counts[SS_COUNT_TLS] = loop->tls;
-    counts[SS_COUNT_HELD_BYTES] = loop->held_bytes;
+    if (!streams)
+        return;
+    counts[SS_COUNT_LISTENERS] = streams->listeners_open;
+    counts[SS_COUNT_CONNECTIONS] = streams->connections;
+    counts[SS_COUNT_REQUESTS] = requests_out(streams);
+    counts[SS_COUNT_BUFFERS] = streams->buffers;
+    counts[SS_COUNT_SPARE_BUFFERS] = streams->spare_count;
+    counts[SS_COUNT_QUEUED_BYTES] = streams->queued_bytes;
+    counts[SS_COUNT_MEMO_ENTRIES] = memo_entries(streams);
+    counts[SS_COUNT_FILES] = streams->files;
+    counts[SS_COUNT_ACCEPTED] = streams->accepted;
+    counts[SS_COUNT_TLS] = streams->tls;
+    counts[SS_COUNT_HELD_BYTES] = streams->held_bytes;
 }

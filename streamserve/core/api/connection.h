@@ -105,8 +105,21 @@ int ss_conn_refuse(ss_loop *loop, int64_t conn, int refusal);
 int ss_conn_abort(ss_loop *loop, int64_t conn, int reset);
 /* How many bytes wait in the output queue. */
 int64_t ss_conn_queued(ss_loop *loop, int64_t conn);
-/* Takes the descriptor out of the core; unread bytes go to `into`. Returns the
- * fd, owned by the caller, with *taken bytes of input copied. */
+/* Takes the descriptor of a request's connection out of the core, with the unread bytes behind the
+ * head, copied to `into`. Returns the fd, owned by the caller, with *taken bytes of input copied.
+ * SS_MISUSE: output is queued, the body is half decoded, TLS is in between, or `capacity` is too small. */
 int ss_conn_detach(ss_loop *loop, int64_t conn, char *into, int64_t capacity, int64_t *taken);
+/* The reverse: a connected socket becomes a connection of the listener, as if these bytes had just come.
+ * Returns its handle, and the fd is the core's; or a failure, and it stays the caller's. */
+int64_t ss_conn_adopt(ss_loop *loop, int listener, int fd, const char *unread, int64_t length);
+
+/* ---- frames: bytes that many connections send, kept once (stream/output.c) ---- */
+
+/* A frame is used by the thread of one loop only. */
+typedef struct ss_frame ss_frame;
+ss_frame *ss_frame_new(const char *data, int64_t length); /* copies them; NULL: no memory */
+void ss_frame_free(ss_frame *frame); /* queues that still hold it go on; NULL is nothing */
+/* Sends a frame as a part of a response whose head has left. Returns what ss_conn_send returns. */
+int64_t ss_conn_send_frame(ss_loop *loop, int64_t conn, ss_frame *frame);
 
 #endif

@@ -48,7 +48,7 @@ int64_t *ss_loop_requests(ss_loop *loop); /* SS_BATCH * SS_REQUEST_WORDS words *
 int64_t *ss_loop_events(ss_loop *loop);   /* SS_EVENTS * SS_EVENT_WORDS words */
 /* SS_PEERS * SS_PEER_BYTES: the sockaddr of each peer of the last poll that SS_EVENT_ACCEPTED
  * counts, cut off to that length (a unix socket's is not to be had here). */
-const char *ss_loop_peers(const ss_loop *loop);
+const char *ss_loop_peers(ss_loop *loop);
 /* The peer that an SS_EVENT_REFUSED of the last poll counts, as of ss_conn_address: its
  * connection may be gone already. SS_GONE: there were too many. */
 int ss_loop_refused(const ss_loop *loop, int64_t peer, char *text, int capacity);

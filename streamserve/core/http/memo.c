@@ -7,7 +7,7 @@
  * not name something that Python does not have. Bytes are always compared; the
  * hash only chooses the set, so collisions cost speed and nothing else. */
 
-#include "loop/loop.h"
+#include "http/http.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
  * its framing means for the connection. */
 
 #define _GNU_SOURCE
-#include "loop/loop.h"
+#include "http/http.h"
 
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@
 /* A client repeats its headers byte for byte. What this connection sent last is
  * compared first; then the whole block is looked up. */
 static ss_memo_entry *recall_block(ss_conn *conn, const char *block, uint32_t length) {
-    ss_memo *memo = &conn->listener->blocks;
+    ss_memo *memo = &ss_http_shared_of(conn)->blocks;
     ss_memo_entry *last = conn->last_block;
     uint8_t minor = conn->head.minor;
     if (last && last->generation == conn->last_generation && last->minor == minor && last->length <= length &&
@@ -21,7 +21,7 @@ static ss_memo_entry *recall_block(ss_conn *conn, const char *block, uint32_t le
     }
     if (!memo->filled)
         return NULL;
-    uint32_t most = conn->listener->config.memo_block_bytes;
+    uint32_t most = ss_conn_config(conn)->memo_block_bytes;
     const char *end = memmem(block, length < most ? length : most, "\r\n\r\n", 4);
     return end ? ss_memo_find(memo, block, (uint32_t)(end - block) + 4, minor) : NULL;
 }
@@ -32,10 +32,12 @@ static void use_block(ss_conn *conn, ss_memo_entry *entry) {
     conn->last_generation = entry->generation;
 }
 
-static int parse_head(ss_conn *conn, ss_memo_entry **remembered) {
-    const ss_http1_limits *limits = &conn->listener->config.limits;
-    const char *data = conn->in + conn->in_start;
-    uint32_t length = conn->in_end - conn->in_start;
+/* SS_OK: conn->head is a whole request head, and `remembered` its block if it is known; SS_NEED_DATA;
+ * SS_ERROR: conn->head.refusal says why. */
+int ss_request_parse(ss_conn *conn, ss_memo_entry **remembered) {
+    const ss_http1_limits *limits = &ss_conn_config(conn)->limits;
+    const char *data = conn->stream.in + conn->stream.in_start;
+    uint32_t length = ss_stream_unread(&conn->stream);
     bool fresh = !conn->partial;
     ss_http1 *head = &conn->head;
     *remembered = NULL;
@@ -62,7 +64,7 @@ static void set_framing(ss_conn *conn) {
     const ss_http1 *head = &conn->head;
     uint32_t flags = head->framing.flags;
     bool wishes = head->minor > 0 ? !(flags & SS_CLOSE) : (flags & SS_KEEP_ALIVE) && !(flags & SS_CLOSE);
-    conn->persist = wishes && !conn->listener->draining && head->method_id != SS_CONNECT;
+    conn->persist = wishes && !conn->stream.listener->draining && head->method_id != SS_CONNECT;
     conn->http10_keep = conn->persist && head->minor == 0;
     conn->chunked_body = (flags & SS_CHUNKED) != 0;
     conn->body_left = head->framing.content_length;
@@ -95,18 +97,19 @@ static int64_t slot_number(const ss_memo *memo, const ss_memo_entry *entry) {
     return entry ? entry - memo->entries : -1;
 }
 
-static int64_t page_number(const ss_listener *listener, const ss_conn *conn) {
-    int64_t block = conn->block ? slot_number(&listener->blocks, conn->block) : 0;
-    int64_t target = conn->target ? slot_number(&listener->targets, conn->target) : 0;
+static int64_t page_number(const ss_conn *conn) {
+    const ss_http_shared *shared = ss_http_shared_of(conn);
+    int64_t block = conn->block ? slot_number(&shared->blocks, conn->block) : 0;
+    int64_t target = conn->target ? slot_number(&shared->targets, conn->target) : 0;
     return block << SS_PAGE_SHIFT | target;
 }
 
-static void report(ss_loop *loop, ss_conn *conn) {
-    const ss_listener *listener = conn->listener;
+/* Writes the record of a request. */
+void ss_request_report(ss_loop *loop, ss_conn *conn) {
     int64_t *words = &loop->requests[loop->request_count++ * SS_REQUEST_WORDS];
-    words[0] = listener->number;
-    words[1] = ss_io_handle(&conn->io);
-    words[2] = page_number(listener, conn);
+    words[0] = conn->stream.listener->number;
+    words[1] = ss_io_handle(&conn->stream.io);
+    words[2] = page_number(conn);
     words[3] = request_flags(conn);
     if (words[3] == 0 && words[2] == conn->last_page)
         words[3] = SS_REQUEST_AGAIN;
@@ -114,10 +117,6 @@ static void report(ss_loop *loop, ss_conn *conn) {
     conn->last_page = common ? (int32_t)words[2] : -1; /* any other request in between is a new beginning */
     conn->peer_known = true;
     conn->partial = false;
-    ss_conn_move(loop, conn, SS_CONN_REQUEST);
-    ss_deadline_set(loop, &conn->io, 0);
-    if (conn->in_start == conn->in_end)
-        ss_in_release(loop, conn);
 }
 
 /* The buffer goes on to hold the body, so a head that Python must see is copied. */
@@ -132,127 +131,69 @@ static int keep_head(ss_conn *conn, const char *data) {
 }
 
 /* Whether all connections together hold more than they may. Then nothing new begins; what runs goes on. */
-static bool buffers_full(const ss_loop *loop, const ss_conn *conn) {
-    int64_t most = conn->listener->config.max_buffers;
-    return most && loop->held_bytes > most;
+bool ss_request_buffers_full(const ss_loop *loop, const ss_conn *conn) {
+    int64_t most = ss_conn_config(conn)->max_buffers;
+    return most && ss_streams_of(loop)->held_bytes > most;
 }
 
-static void await_body(ss_loop *loop, ss_conn *conn) {
-    if (buffers_full(loop, conn)) {
-        ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
-        return;
-    }
-    ss_deadline_set(loop, &conn->io, conn->listener->config.body_timeout);
-    if (conn->io.ready & SS_READ)
-        ss_pending_add(loop, &conn->io);
-    else
-        ss_in_settle(loop, conn);
+static enum ss_refusal judge(const ss_loop *loop, const ss_conn *conn) {
+    uint64_t most = ss_conn_config(conn)->max_body;
+    if (ss_request_buffers_full(loop, conn))
+        return SS_BUFFERS_FULL;
+    return most && conn->body_left > most ? SS_BODY_TOO_LARGE : SS_REFUSAL_NONE;
 }
 
-static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *entry) {
-    const ss_listener_config *config = &conn->listener->config;
-    const char *data = conn->in + conn->in_start;
+/* A head is complete: takes it out of the buffer, and pins what is remembered of it. SS_OK,
+ * SS_NOMEM, or SS_ERROR: conn->head.refusal says why. */
+int ss_request_begin(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
+    const char *data = conn->stream.in + conn->stream.in_start;
+    const ss_span *target = &conn->head.target;
     set_framing(conn);
-    if (buffers_full(loop, conn)) {
-        conn->in_start += conn->head.end;
-        ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
-        return;
-    }
-    if (config->max_body && conn->body_left > config->max_body) {
-        conn->in_start += conn->head.end;
-        ss_conn_answer_refusal(loop, conn, SS_BODY_TOO_LARGE);
-        return;
-    }
-    if (entry)
-        use_block(conn, entry);
-    if (conn->head.target_form == SS_ORIGIN_FORM && conn->head.target.length <= LONGEST_TARGET)
-        conn->target =
-            ss_memo_find(&conn->listener->targets, data + conn->head.target.offset, conn->head.target.length, 0);
+    conn->stream.in_start += conn->head.end;
+    conn->head.refusal = (uint16_t)judge(loop, conn);
+    if (conn->head.refusal != SS_REFUSAL_NONE)
+        return SS_ERROR;
+    if (block)
+        use_block(conn, block);
+    if (conn->head.target_form == SS_ORIGIN_FORM && target->length <= LONGEST_TARGET)
+        conn->target = ss_memo_find(&ss_http_shared_of(conn)->targets, data + target->offset, target->length, 0);
     if (conn->target)
         conn->target->pins++;
-    if (keep_head(conn, data) != SS_OK) {
-        ss_conn_close(loop, conn);
-        return;
-    }
-    conn->in_start += conn->head.end;
-    uint32_t buffered = conn->in_end - conn->in_start;
-    if (conn->body_left <= config->buffered_body && conn->body_left > buffered && !conn->expect_due) {
-        ss_conn_move(loop, conn, SS_CONN_BODY);
-        conn->partial = false;
-        await_body(loop, conn);
-        return;
-    }
-    report(loop, conn);
+    return keep_head(conn, data);
 }
 
-static void advance_body(ss_loop *loop, ss_conn *conn) {
-    if (conn->in_end - conn->in_start >= conn->body_left) {
-        report(loop, conn);
-        return;
-    }
-    await_body(loop, conn);
+/* Does the body come with its head, if it is awaited, and has not come yet? */
+bool ss_request_awaits_body(const ss_conn *conn) {
+    bool small = conn->body_left <= ss_conn_config(conn)->buffered_body;
+    return small && conn->body_left > ss_stream_unread(&conn->stream) && !conn->expect_due;
 }
 
-/* The header of the PROXY protocol; false: the rest of it, or of the connection, is to come or gone. */
-static bool take_proxy_header(ss_loop *loop, ss_conn *conn) {
+/* The request leaves Python's hands: nothing of it may stay pinned or kept. */
+void ss_request_release(ss_conn *conn) {
+    if (conn->block)
+        conn->block->pins--;
+    if (conn->target)
+        conn->target->pins--;
+    conn->block = conn->target = NULL;
+    free(conn->kept_head);
+    conn->kept_head = NULL;
+    conn->want_body = conn->want_drain = false;
+}
+
+/* The header of the PROXY protocol, which comes before the first head. SS_OK: it is taken. */
+int ss_request_proxy_header(ss_conn *conn) {
+    ss_stream *stream = &conn->stream;
     struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     uint32_t used = 0;
-    int answer = ss_proxy_parse(conn->in + conn->in_start, conn->in_end - conn->in_start, &used, &peer);
-    if (answer == SS_ERROR) {
-        ss_refusal_report(loop, conn, SS_BAD_PROXY_HEADER);
-        ss_conn_close(loop, conn);
-        return false;
-    }
-    conn->partial = answer == SS_NEED_DATA; /* the deadline stays that of the accept */
+    int answer = ss_proxy_parse(stream->in + stream->in_start, ss_stream_unread(stream), &used, &peer);
+    conn->partial = answer == SS_NEED_DATA;
     if (answer == SS_OK) {
         conn->proxy_due = false;
-        conn->in_start += used;
+        stream->in_start += used;
         if (peer.ss_family != AF_UNSPEC)
-            ss_conn_set_peer(conn, &peer);
+            ss_stream_set_peer(stream, &peer);
     }
-    if (answer == SS_OK && conn->in_start < conn->in_end)
-        return true;
-    ss_in_settle(loop, conn);
-    if (conn->io.ready & SS_READ)
-        ss_pending_add(loop, &conn->io);
-    return false;
-}
-
-/* Goes as far as the buffered bytes allow, to at most one request. */
-void ss_conn_advance(ss_loop *loop, ss_conn *conn) {
-    ss_memo_entry *entry;
-    if (loop->request_count == SS_BATCH) {
-        ss_pending_add(loop, &conn->io);
-        return;
-    }
-    if (conn->state == SS_CONN_BODY) {
-        advance_body(loop, conn);
-        return;
-    }
-    if (conn->in_start == conn->in_end) {
-        ss_in_settle(loop, conn);
-        return;
-    }
-    if (conn->proxy_due && !take_proxy_header(loop, conn))
-        return;
-    switch (parse_head(conn, &entry)) {
-    case SS_OK:
-        head_complete(loop, conn, entry);
-        break;
-    case SS_NEED_DATA:
-        if (!conn->partial && !conn->last_chance) /* a server that stops has set a shorter one */
-            ss_deadline_set(loop, &conn->io, conn->listener->config.head_timeout);
-        conn->partial = true;
-        ss_in_settle(loop, conn);
-        if (buffers_full(loop, conn))
-            ss_conn_answer_refusal(loop, conn, SS_BUFFERS_FULL);
-        else if (conn->io.ready & SS_READ)
-            ss_pending_add(loop, &conn->io);
-        break;
-    default:
-        ss_conn_answer_refusal(loop, conn, conn->head.refusal);
-        break;
-    }
+    return answer;
 }
 
 /* ---- what Python asks about a head ---- */
@@ -268,9 +209,10 @@ const char *ss_conn_head(ss_loop *loop, int64_t handle, ss_http1 *head) {
 static ss_memo_entry *memoise_block(ss_conn *conn) {
     const ss_http1 *head = &conn->head;
     uint32_t length = head->end - head->block;
-    if (conn->block || length > conn->listener->config.memo_block_bytes)
+    if (conn->block || length > ss_conn_config(conn)->memo_block_bytes)
         return conn->block;
-    ss_memo_entry *entry = ss_memo_add(&conn->listener->blocks, conn->kept_head + head->block, length, head->minor);
+    ss_memo_entry *entry =
+        ss_memo_add(&ss_http_shared_of(conn)->blocks, conn->kept_head + head->block, length, head->minor);
     if (entry) {
         entry->framing = head->framing;
         use_block(conn, entry);
@@ -282,7 +224,7 @@ static ss_memo_entry *memoise_target(ss_conn *conn) {
     const ss_span *target = &conn->head.target;
     if (conn->target || target->length > LONGEST_TARGET)
         return conn->target;
-    conn->target = ss_memo_add(&conn->listener->targets, conn->kept_head + target->offset, target->length, 0);
+    conn->target = ss_memo_add(&ss_http_shared_of(conn)->targets, conn->kept_head + target->offset, target->length, 0);
     if (conn->target)
         conn->target->pins++;
     return conn->target;
@@ -295,15 +237,15 @@ int64_t ss_conn_memoise(ss_loop *loop, int64_t handle, int which) {
     if (conn->head.target_form != SS_ORIGIN_FORM)
         return -1;
     if (which == 0)
-        return slot_number(&conn->listener->blocks, memoise_block(conn));
-    return slot_number(&conn->listener->targets, memoise_target(conn));
+        return slot_number(&ss_http_shared_of(conn)->blocks, memoise_block(conn));
+    return slot_number(&ss_http_shared_of(conn)->targets, memoise_target(conn));
 }
 
 int ss_conn_forget(ss_loop *loop, int64_t handle) {
     ss_conn *conn = ss_conn_find(loop, handle);
     if (!conn)
         return SS_GONE;
-    ss_memo_forget(&conn->listener->blocks);
-    ss_memo_forget(&conn->listener->targets);
+    ss_memo_forget(&ss_http_shared_of(conn)->blocks);
+    ss_memo_forget(&ss_http_shared_of(conn)->targets);
     return SS_OK;
 }

@@ -14,12 +14,35 @@ typedef struct {
     bool quiet;
 } fd_watch;
 
+static void fd_ready(ss_loop *loop, ss_io *io) {
+    const fd_watch *watch = (fd_watch *)io;
+    unsigned ready = io->ready;
+    if (loop->backend->edges)
+        io->ready = 0; /* the next edge tells anew */
+    if (!watch->quiet)
+        ss_event_emit(loop, SS_EVENT_FD, 0, ss_io_handle(io), ready);
+}
+
+static void fd_free(ss_loop *loop, ss_io *io) {
+    ss_io_close(loop, io, true);
+    free(io);
+    loop->fds--;
+}
+
+static const ss_class fd_class = {
+    .name = "descriptor", .ready = fd_ready, .free = fd_free, .hang_up = true, .urgent = true};
+
+static fd_watch *find(const ss_loop *loop, int64_t handle) {
+    ss_io *io = ss_io_find(loop, handle);
+    return io && io->class == &fd_class ? (fd_watch *)io : NULL;
+}
+
 int64_t ss_fd_open(ss_loop *loop, int fd, int directions) {
     fd_watch *watch = calloc(1, sizeof *watch);
     if (!watch)
         return SS_NOMEM;
     watch->quiet = !(directions & (SS_READ | SS_WRITE));
-    int answer = ss_io_open(loop, &watch->io, fd, SS_IO_FD, watch->quiet ? SS_READ : directions);
+    int answer = ss_io_open(loop, &watch->io, fd, &fd_class, watch->quiet ? SS_READ : directions);
     if (answer != SS_OK) {
         free(watch);
         return answer;
@@ -29,7 +52,7 @@ int64_t ss_fd_open(ss_loop *loop, int fd, int directions) {
 }
 
 int ss_fd_close(ss_loop *loop, int64_t handle, int closing) {
-    fd_watch *watch = (fd_watch *)ss_io_find(loop, handle, SS_IO_FD);
+    fd_watch *watch = find(loop, handle);
     if (!watch)
         return SS_GONE;
     ss_io_close(loop, &watch->io, closing);
@@ -39,7 +62,7 @@ int ss_fd_close(ss_loop *loop, int64_t handle, int closing) {
 }
 
 int ss_fd_widen(ss_loop *loop, int64_t handle, int directions) {
-    fd_watch *watch = (fd_watch *)ss_io_find(loop, handle, SS_IO_FD);
+    fd_watch *watch = find(loop, handle);
     if (!watch)
         return SS_GONE;
     watch->quiet = false;
@@ -47,18 +70,9 @@ int ss_fd_widen(ss_loop *loop, int64_t handle, int directions) {
 }
 
 int ss_fd_drained(ss_loop *loop, int64_t handle, int directions) {
-    fd_watch *watch = (fd_watch *)ss_io_find(loop, handle, SS_IO_FD);
+    fd_watch *watch = find(loop, handle);
     if (!watch)
         return SS_GONE;
     watch->io.ready &= (uint8_t)~(unsigned)directions;
     return SS_OK;
-}
-
-void ss_fd_ready(ss_loop *loop, ss_io *io) {
-    const fd_watch *watch = (fd_watch *)io;
-    unsigned ready = io->ready;
-    if (loop->backend->edges)
-        io->ready = 0; /* the next edge tells anew */
-    if (!watch->quiet)
-        ss_event_emit(loop, SS_EVENT_FD, 0, ss_io_handle(io), ready);
 }

@@ -27,10 +27,10 @@ static struct epoll_event wanted(const ss_io *io) {
         event.events |= EPOLLIN;
     if (io->directions & SS_WRITE)
         event.events |= EPOLLOUT;
-    if (io->kind == SS_IO_CONN)
+    if (io->class->hang_up)
         event.events |= EPOLLRDHUP;
-    else if (io->kind == SS_IO_FD)
-        event.events |= EPOLLRDHUP | EPOLLPRI;
+    if (io->class->urgent)
+        event.events |= EPOLLPRI;
     return event;
 }
 

@@ -80,12 +80,11 @@ static short missing(const ss_io *io) {
     short events = 0;
     if (directions & SS_READ)
         events |= POLLIN | POLLRDHUP;
-    if (directions & SS_READ && io->kind == SS_IO_FD)
+    if (directions & SS_READ && io->class->urgent)
         events |= POLLPRI;
     if (directions & SS_WRITE)
         events |= POLLOUT;
-    /* A connection that failed has nothing more to tell. */
-    return io->fd < 0 || (io->kind == SS_IO_CONN && io->ready & SS_FAIL) ? 0 : events;
+    return io->fd < 0 || (io->class->ends_once && io->ready & SS_FAIL) ? 0 : events;
 }
 
 static uint32_t fill(const ss_loop *loop, poll_table *table) {

@@ -1,14 +1,14 @@
-/* A range of a file behind the output queue: from the page cache to the socket,
+/* A range of a file as a segment of output: from the page cache to the socket,
  * without a pass through this process (sendfile(2)).
  *
- * A connection has one only as the end of its response, so Python has let go of
- * the request already: the descriptor is a duplicate, and the position is ours,
+ * A response has one only as its end, so Python has let go of the request
+ * already: the descriptor is a duplicate, and the position is ours,
  * not the file's. A file that became shorter meanwhile ends the connection, as
  * the promised length cannot be kept. sendfile raises SIGPIPE, which Python
  * ignores from its start; the caller makes sure that it still does. */
 
 #define _GNU_SOURCE
-#include "loop/loop.h"
+#include "stream/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,82 +18,72 @@
 
 #define TURN_BYTES 1048576u /* of one turn: a fast client does not keep the others waiting */
 
-struct ss_file {
-    uint64_t left;
-    off_t offset;
-    int fd;
-    bool copy; /* its file system cannot sendfile: pread and send */
-};
-
-int ss_file_attach(ss_loop *loop, ss_conn *conn, int fd, int64_t offset, int64_t count) {
-    ss_file *file = malloc(sizeof *file);
+ss_segment *ss_file_new(ss_loop *loop, int fd, int64_t offset, int64_t count) {
+    ss_segment *file = malloc(sizeof *file);
+    loop->error = 0;
     if (!file)
-        return SS_NOMEM;
-    *file = (ss_file){.left = (uint64_t)count, .offset = offset};
+        return NULL;
+    *file = (ss_segment){.kind = SS_SEGMENT_FILE, .offset = offset, .left = (uint64_t)count};
     file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (file->fd < 0) {
         loop->error = errno;
         free(file);
-        return SS_SYSTEM;
+        return NULL;
     }
-    conn->file = file;
-    loop->files++;
-    return SS_OK;
+    ss_streams_of(loop)->files++;
+    return file;
 }
 
-void ss_file_release(ss_loop *loop, ss_conn *conn) {
-    if (!conn->file)
-        return;
-    close(conn->file->fd);
-    free(conn->file);
-    conn->file = NULL;
-    loop->files--;
+void ss_file_free(ss_loop *loop, ss_segment *file) {
+    close(file->fd);
+    free(file);
+    ss_streams_of(loop)->files--;
 }
 
-static ssize_t send_copy(ss_loop *loop, const ss_conn *conn, ss_file *file) {
-    size_t room = file->left < sizeof loop->scratch ? (size_t)file->left : sizeof loop->scratch;
-    ssize_t count = pread(file->fd, loop->scratch, room, file->offset);
+static ssize_t send_copy(ss_loop *loop, const ss_stream *stream, ss_segment *file) {
+    char *scratch = ss_streams_of(loop)->scratch;
+    size_t room = file->left < SS_SCRATCH ? (size_t)file->left : SS_SCRATCH;
+    ssize_t count = pread(file->fd, scratch, room, file->offset);
     if (count > 0)
-        count = send(conn->io.fd, loop->scratch, (size_t)count, MSG_NOSIGNAL);
+        count = send(stream->io.fd, scratch, (size_t)count, MSG_NOSIGNAL);
     if (count > 0)
         file->offset += count;
     return count;
 }
 
-static ssize_t send_some(ss_loop *loop, const ss_conn *conn, ss_file *file) {
-    if (file->copy)
-        return send_copy(loop, conn, file);
+static ssize_t send_some(ss_loop *loop, const ss_stream *stream, ss_segment *file) {
+    if (file->copied)
+        return send_copy(loop, stream, file);
     size_t most = file->left < TURN_BYTES ? (size_t)file->left : TURN_BYTES;
-    ssize_t count = sendfile(conn->io.fd, file->fd, &file->offset, most);
+    ssize_t count = sendfile(stream->io.fd, file->fd, &file->offset, most);
     if (count < 0 && (errno == EINVAL || errno == ENOSYS)) {
-        file->copy = true;
-        return send_copy(loop, conn, file);
+        file->copied = true;
+        return send_copy(loop, stream, file);
     }
     return count;
 }
 
-/* Sends until the socket is full, the range is out, or the turn is over; then
- * the connection comes back by the pending list. */
-void ss_file_flush(ss_loop *loop, ss_conn *conn) {
-    ss_file *file = conn->file;
+/* Sends until the range is out, the socket is full, or the turn is over; then
+ * the stream comes back by the pending list. */
+int ss_file_flush(ss_loop *loop, ss_stream *stream, ss_segment *file) {
     uint64_t stop = file->left > TURN_BYTES ? file->left - TURN_BYTES : 0;
     while (file->left > stop) {
-        ssize_t count = send_some(loop, conn, file);
+        ssize_t count = send_some(loop, stream, file);
         if (count < 0 && errno == EINTR)
             continue;
-        if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            conn->io.ready &= (uint8_t)~SS_WRITE;
-            return;
+        if (count < 0 && ss_socket_full()) {
+            stream->io.ready &= (uint8_t)~SS_WRITE;
+            return SS_NEED_DATA;
         }
         if (count <= 0) {
-            conn->dead = true;
-            return;
+            stream->dead = true;
+            return SS_ERROR;
         }
         file->left -= (uint64_t)count;
-        ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
+        stream->progress = true;
     }
-    if (file->left)
-        ss_pending_add(loop, &conn->io);
-    else
-        ss_file_release(loop, conn);
+    if (!file->left)
+        return SS_OK;
+    ss_pending_add(loop, &stream->io);
+    return SS_NEED_DATA;
 }

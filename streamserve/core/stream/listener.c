@@ -11,7 +11,7 @@
  * than it was allowed to: what it leaves in the kernel's queue is not lost. */
 
 #define _GNU_SOURCE
-#include "loop/loop.h"
+#include "stream/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,74 +21,107 @@
 #define ACCEPTS_PER_TURN 64
 #define PAUSE SS_SECOND
 
-void ss_listener_defaults(ss_listener_config *config) {
-    *config = (ss_listener_config){
-        .limits = {.max_line = 8192, .max_head = 65536, .max_fields = 100},
-        .head_timeout = 15 * SS_SECOND,
-        .body_timeout = 30 * SS_SECOND,
-        .write_timeout = 60 * SS_SECOND,
-        .idle_timeout = 75 * SS_SECOND,
-        .linger_timeout = 2 * SS_SECOND,
-        .handshake_timeout = 10 * SS_SECOND,
-        .buffered_body = 16384,
-        .high_water = 65536,
-        .max_connections = 20000,
-        .drain_limit = 262144,
-        .memo_entries = 1024,
-        .memo_block_bytes = 4096,
-    };
+/* ---- what all streams of a loop share ---- */
+
+static const ss_class endings_class = {.name = "endings of TLS", .ready = ss_tls_tell_ended};
+
+static void streams_free(ss_loop *loop, ss_guest *guest) {
+    ss_streams *streams = (ss_streams *)guest;
+    for (int number = 0; number < streams->listener_count; number++)
+        ss_listener_close(loop, number);
+    free(streams->listeners);
+    ss_tls_forget_ended(loop);
+    ss_pending_remove(loop, &streams->endings);
+    ss_buffers_free(streams);
+    if (streams->reserve_fd >= 0)
+        close(streams->reserve_fd);
+    free(streams);
 }
 
-static int number_take(ss_loop *loop) {
-    for (int i = 0; i < loop->listener_count; i++)
-        if (!loop->listeners[i])
+ss_streams *ss_streams_make(ss_loop *loop) {
+    if (loop->guest)
+        return ss_streams_of(loop);
+    ss_streams *streams = calloc(1, sizeof *streams);
+    if (!streams)
+        return NULL;
+    streams->guest.free = streams_free;
+    streams->endings.class = &endings_class;
+    streams->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    loop->guest = &streams->guest;
+    return streams;
+}
+
+const char *ss_loop_peers(ss_loop *loop) {
+    ss_streams *streams = ss_streams_make(loop);
+    return streams ? streams->peers : NULL;
+}
+
+/* ---- opening ---- */
+
+static int number_take(ss_streams *streams) {
+    for (int i = 0; i < streams->listener_count; i++)
+        if (!streams->listeners[i])
             return i;
-    ss_listener **grown = realloc(loop->listeners, (size_t)(loop->listener_count + 1) * sizeof *grown);
+    ss_listener **grown = realloc(streams->listeners, (size_t)(streams->listener_count + 1) * sizeof *grown);
     if (!grown)
         return SS_NOMEM;
-    loop->listeners = grown;
-    loop->listeners[loop->listener_count] = NULL;
-    return loop->listener_count++;
+    streams->listeners = grown;
+    streams->listeners[streams->listener_count] = NULL;
+    return streams->listener_count++;
 }
 
-int ss_listener_open(ss_loop *loop, int fd, const ss_listener_config *config) {
-    int answer = SS_NOMEM;
+static void listener_ready(ss_loop *loop, ss_io *io);
+static void listener_expired(ss_loop *loop, ss_io *io);
+static void listener_free(ss_loop *loop, ss_io *io);
+
+static const ss_class listener_class = {
+    .name = "listener", .ready = listener_ready, .expired = listener_expired, .free = listener_free};
+
+/* Returns its number. protocol NULL: what it accepts is handed to Python. */
+int ss_listener_begin(ss_loop *loop, int fd, const ss_listener_config *config, const ss_protocol *protocol) {
+    ss_streams *streams = ss_streams_make(loop);
     ss_listener *listener = calloc(1, sizeof *listener);
-    if (!listener)
-        return SS_NOMEM;
+    int answer = SS_NOMEM;
+    if (!streams || !listener)
+        goto fail;
     listener->config = *config;
+    listener->protocol = protocol;
     listener->allowed = INT64_MAX;
-    listener->number = number_take(loop);
-    uint32_t entries = config->raw ? 0 : config->memo_entries;
-    if (listener->number < 0 || ss_memo_init(&listener->blocks, entries) != SS_OK ||
-        ss_memo_init(&listener->targets, entries) != SS_OK)
+    listener->number = number_take(streams);
+    if (listener->number < 0 || (protocol && protocol->listen(listener) != SS_OK))
         goto fail;
-    answer = ss_io_open(loop, &listener->io, fd, SS_IO_LISTENER, SS_READ);
+    answer = ss_io_open(loop, &listener->io, fd, &listener_class, SS_READ);
     if (answer != SS_OK)
-        goto fail;
-    loop->listeners[listener->number] = listener;
-    loop->listeners_open++;
+        goto fail_shared;
+    streams->listeners[listener->number] = listener;
+    streams->listeners_open++;
+    loop->busy++;
     return listener->number;
+fail_shared:
+    if (protocol)
+        protocol->unlisten(listener);
 fail:
-    ss_memo_clear(&listener->blocks);
-    ss_memo_clear(&listener->targets);
     free(listener);
     return answer;
 }
 
-static ss_listener *find(const ss_loop *loop, int number) {
-    return number >= 0 && number < loop->listener_count ? loop->listeners[number] : NULL;
+ss_listener *ss_listener_find(const ss_loop *loop, int number) {
+    const ss_streams *streams = ss_streams_of(loop);
+    return streams && number >= 0 && number < streams->listener_count ? streams->listeners[number] : NULL;
 }
 
+/* ---- accepting ---- */
+
 static void accept_failed(ss_loop *loop, ss_listener *listener, int error) {
+    ss_streams *streams = ss_streams_of(loop);
     bool short_of_fds = error == EMFILE || error == ENFILE;
-    if (short_of_fds && loop->reserve_fd >= 0 && loop->now >= listener->refuse_at) {
+    if (short_of_fds && streams->reserve_fd >= 0 && loop->now >= listener->refuse_at) {
         listener->refuse_at = loop->now + PAUSE;
-        close(loop->reserve_fd);
+        close(streams->reserve_fd);
         int fd = accept4(listener->io.fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
             close(fd);
-        loop->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        streams->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
     listener->resume_at = loop->now + PAUSE;
     ss_deadline_set(loop, &listener->io, PAUSE);
@@ -96,20 +129,25 @@ static void accept_failed(ss_loop *loop, ss_listener *listener, int error) {
 }
 
 static void hand_over(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {
-    int64_t place = loop->peer_count++;
-    memcpy(&loop->peers[place * SS_PEER_BYTES], peer, SS_PEER_BYTES);
+    ss_streams *streams = ss_streams_of(loop);
+    int64_t place = streams->peer_count++;
+    memcpy(&streams->peers[place * SS_PEER_BYTES], peer, SS_PEER_BYTES);
     listener->allowed--;
     ss_event_emit(loop, SS_EVENT_ACCEPTED, listener->number, fd, place);
 }
 
 static void take(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer) {
-    loop->accepted++;
-    if (listener->config.raw) {
+    uint32_t most = listener->config.max_connections;
+    bool full = most && listener->connections >= most;
+    ss_streams_of(loop)->accepted++;
+    if (!listener->protocol) {
         hand_over(loop, listener, fd, peer);
         return;
     }
-    uint32_t most = listener->config.max_connections;
-    if (ss_conn_open(loop, listener, fd, peer, most && listener->connections >= most) != SS_OK)
+    ss_stream *stream = ss_stream_make(loop, listener, fd, peer);
+    if (stream)
+        listener->protocol->accepted(loop, stream, full);
+    else
         close(fd);
 }
 
@@ -123,13 +161,15 @@ static bool passing(int error) {
 static bool has_room(const ss_loop *loop, const ss_listener *listener) {
     if (loop->event_count >= SS_EVENTS / 2)
         return false;
-    return !listener->config.raw || (listener->allowed > 0 && loop->peer_count < SS_PEERS);
+    return listener->protocol || (listener->allowed > 0 && ss_streams_of(loop)->peer_count < SS_PEERS);
 }
 
-void ss_listener_ready(ss_loop *loop, ss_listener *listener) {
+static void listener_ready(ss_loop *loop, ss_io *io) {
+    ss_listener *listener = (ss_listener *)io;
     if (listener->draining || loop->now < listener->resume_at || !(listener->io.ready & SS_READ))
         return;
     listener->resume_at = 0;
+    ss_peers_renew(loop);
     for (int turn = 0; turn < ACCEPTS_PER_TURN && has_room(loop, listener); turn++) {
         struct sockaddr_storage peer = {0};
         socklen_t length = sizeof peer;
@@ -151,8 +191,13 @@ void ss_listener_ready(ss_loop *loop, ss_listener *listener) {
         ss_pending_add(loop, &listener->io);
 }
 
+/* A pause is over. */
+static void listener_expired(ss_loop *loop, ss_io *io) {
+    ss_pending_add(loop, io);
+}
+
 int ss_listener_allow(ss_loop *loop, int number, int64_t count) {
-    ss_listener *listener = find(loop, number);
+    ss_listener *listener = ss_listener_find(loop, number);
     if (!listener)
         return SS_GONE;
     listener->allowed = count;
@@ -163,45 +208,36 @@ int ss_listener_allow(ss_loop *loop, int number, int64_t count) {
 }
 
 int ss_listener_connections(const ss_loop *loop, int number) {
-    const ss_listener *listener = find(loop, number);
+    const ss_listener *listener = ss_listener_find(loop, number);
     return listener ? (int)listener->connections : SS_GONE;
 }
 
+/* ---- stopping ---- */
+
 /* Calls `visit` for every connection of the listener; it may close that one. */
-static void each_connection(ss_loop *loop, const ss_listener *listener, void (*visit)(ss_loop *, ss_conn *)) {
+static void each_connection(ss_loop *loop, const ss_listener *listener, void (*visit)(ss_loop *, ss_stream *)) {
     for (uint32_t index = 0; index < loop->slot_count; index++) {
-        ss_io *io = loop->slots[index].io;
-        if (io && io->kind == SS_IO_CONN && ((ss_conn *)io)->listener == listener)
-            visit(loop, (ss_conn *)io);
+        ss_stream *stream = ss_stream_of(loop->slots[index].io);
+        if (stream && stream->listener == listener)
+            visit(loop, stream);
     }
 }
 
-#define SILENT_GRACE (SS_SECOND / 10) /* at a stop, for a connection that has not sent anything yet */
-#define PARTIAL_GRACE SS_SECOND       /* likewise, for the rest of a head */
-
-static bool has_unread(const ss_conn *conn) {
-    return conn->partial || conn->in_start < conn->in_end || conn->io.ready & SS_READ;
+static void stop_connection(ss_loop *loop, ss_stream *stream) {
+    ss_protocol_of(stream)->stopping(loop, stream);
 }
 
-static void close_if_idle(ss_loop *loop, ss_conn *conn) {
-    conn->persist = false;
-    if (conn->state != SS_CONN_HEAD)
-        return;
-    if (conn->peer_known && !has_unread(conn)) {
-        ss_conn_end(loop, conn);
-    } else if (!conn->last_chance) {
-        conn->last_chance = true;
-        ss_deadline_set(loop, &conn->io, has_unread(conn) ? PARTIAL_GRACE : SILENT_GRACE);
-    }
+static void close_connection(ss_loop *loop, ss_stream *stream) {
+    ss_protocol_of(stream)->close(loop, stream);
 }
 
 /* What the kernel has already accepted for us is served; what comes later is
  * refused by the kernel, once the caller closes the descriptor. */
 static void stop_accepting(ss_loop *loop, ss_listener *listener) {
     listener->resume_at = 0;
-    for (int turn = 0; turn < 64 && !listener->config.raw; turn++) {
+    for (int turn = 0; turn < 64 && listener->protocol; turn++) {
         listener->io.ready |= SS_READ;
-        ss_listener_ready(loop, listener);
+        listener_ready(loop, &listener->io);
         if (!(listener->io.ready & SS_READ) || listener->resume_at)
             break;
     }
@@ -211,41 +247,41 @@ static void stop_accepting(ss_loop *loop, ss_listener *listener) {
 }
 
 int ss_listener_drain(ss_loop *loop, int number) {
-    ss_listener *listener = find(loop, number);
+    ss_listener *listener = ss_listener_find(loop, number);
     int busy = 0;
     if (!listener)
         return SS_GONE;
     loop->now = ss_clock(loop);
     if (!listener->draining)
         stop_accepting(loop, listener);
-    each_connection(loop, listener, close_if_idle);
+    each_connection(loop, listener, stop_connection);
     for (uint32_t index = 0; index < loop->slot_count; index++) {
-        const ss_io *io = loop->slots[index].io;
-        if (io && io->kind == SS_IO_CONN && ((const ss_conn *)io)->listener == listener)
-            busy += ((const ss_conn *)io)->state != SS_CONN_LINGER;
+        const ss_stream *stream = ss_stream_of(loop->slots[index].io);
+        if (stream && stream->listener == listener)
+            busy += ss_protocol_of(stream)->unfinished(stream);
     }
     return busy;
 }
 
-int ss_listener_close(ss_loop *loop, int number) {
-    ss_listener *listener = find(loop, number);
-    if (!listener)
-        return SS_GONE;
-    each_connection(loop, listener, ss_conn_close);
-    ss_io_close(loop, &listener->io, false);
-    ss_memo_clear(&listener->blocks);
-    ss_memo_clear(&listener->targets);
+/* Ends every connection, and the listener. */
+static void listener_free(ss_loop *loop, ss_io *io) {
+    ss_listener *listener = (ss_listener *)io;
+    ss_streams *streams = ss_streams_of(loop);
+    each_connection(loop, listener, close_connection);
+    ss_io_close(loop, io, false);
+    if (listener->protocol)
+        listener->protocol->unlisten(listener);
+    streams->listeners[listener->number] = NULL;
+    streams->listeners_open--;
+    loop->busy--;
     free(listener->proxies);
-    loop->listeners[number] = NULL;
-    loop->listeners_open--;
     free(listener);
-    return SS_OK;
 }
 
-void ss_listener_free_all(ss_loop *loop) {
-    for (int number = 0; number < loop->listener_count; number++)
-        ss_listener_close(loop, number);
-    free(loop->listeners);
-    loop->listeners = NULL;
-    loop->listener_count = 0;
+int ss_listener_close(ss_loop *loop, int number) {
+    ss_listener *listener = ss_listener_find(loop, number);
+    if (!listener)
+        return SS_GONE;
+    listener_free(loop, &listener->io);
+    return SS_OK;
 }

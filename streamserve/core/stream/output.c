@@ -1,391 +1,221 @@
-/* What goes out: responses in one send where they fit, the queue behind it, and
- * the refusals that the core answers by itself. */
+/* The output queue: segments in the order in which they leave, and one loop that sends them.
+ *
+ * A segment is bytes that the queue owns, a frame that many queues share, or a range of
+ * a file. Bytes that follow bytes fill the room behind them; new segments are about as
+ * large as what is queued already, so that many small pieces are copied once each and
+ * cost few segments. High water counts bytes, of whatever kind; a file's are on a disk. */
 
-#define _GNU_SOURCE
-#include "loop/loop.h"
+#include "stream/stream.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <sys/uio.h>
-#include <time.h>
+#include <stdlib.h>
 
-#define DATE_LENGTH 37u
-#define TAIL_ROOM 192u /* Date, Content-Length, Transfer-Encoding, Connection, empty line, chunk size */
+#define MOST_ROOM 65536u /* bytes that a segment holds ready for more, at most */
+#define MOST_PIECES 64u  /* segments of one sendmsg */
 
-static char *put(char *at, const void *bytes, size_t length) {
-    memcpy(at, bytes, length);
-    return at + length;
-}
-#define PUT(at, literal) put(at, literal, sizeof(literal) - 1)
+/* ---- frames ---- */
 
-static char *put_decimal(char *at, uint64_t number) {
-    char digits[20];
-    size_t count = 0;
-    do
-        digits[sizeof digits - ++count] = (char)('0' + number % 10);
-    while (number /= 10);
-    return put(at, digits + sizeof digits - count, count);
-}
-
-static char *put_hex(char *at, uint64_t number) {
-    char digits[16];
-    size_t count = 0;
-    do
-        digits[sizeof digits - ++count] = "0123456789abcdef"[number & 15];
-    while (number >>= 4);
-    return put(at, digits + sizeof digits - count, count);
+ss_frame *ss_frame_new(const char *data, int64_t length) {
+    if (length < 0 || length > SS_MOST_OUT)
+        return NULL;
+    ss_frame *frame = malloc(sizeof *frame + (size_t)length);
+    if (!frame)
+        return NULL;
+    frame->uses = 1;
+    frame->length = (uint32_t)length;
+    memcpy(frame->data, data, (size_t)length);
+    return frame;
 }
 
-/* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", made once a second (RFC 9110 5.6.7). */
-static const char *date_line(ss_loop *loop) {
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    struct timespec time;
-    if (loop->date_polls == loop->polls)
-        return loop->date; /* it is of this turn */
-    loop->date_polls = loop->polls;
-    clock_gettime(CLOCK_REALTIME_COARSE, &time);
-    if (time.tv_sec != loop->date_second) {
-        struct tm utc;
-        gmtime_r(&time.tv_sec, &utc);
-        loop->date_second = time.tv_sec;
-        snprintf(loop->date, sizeof loop->date, "Date: %.3s, %02u %.3s %04u %02u:%02u:%02u GMT\r\n",
-                 days + 3 * utc.tm_wday, (unsigned)utc.tm_mday % 100, months + 3 * utc.tm_mon,
-                 (unsigned)(utc.tm_year + 1900) % 10000, (unsigned)utc.tm_hour % 100, (unsigned)utc.tm_min % 100,
-                 (unsigned)utc.tm_sec % 100);
-    }
-    return loop->date;
+void ss_frame_free(ss_frame *frame) {
+    if (frame && --frame->uses == 0)
+        free(frame);
 }
 
 /* ---- the queue ---- */
 
-static void note_sent(ss_loop *loop, ss_conn *conn, size_t sent) {
-    conn->out_start += (uint32_t)sent;
-    loop->queued_bytes -= (int64_t)sent;
-    ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
+static const char *data_of(const ss_segment *segment) {
+    return segment->kind == SS_SEGMENT_FRAME ? segment->frame->data : segment->data;
 }
 
-/* What a file follows waits for its first bytes, instead of being a segment of its own. */
-static int send_flags(const ss_conn *conn) {
-    return conn->file ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
+static void segment_free(ss_loop *loop, ss_segment *segment) {
+    if (segment->kind == SS_SEGMENT_FILE) {
+        ss_file_free(loop, segment);
+        return;
+    }
+    if (segment->kind == SS_SEGMENT_FRAME)
+        ss_frame_free(segment->frame);
+    ss_streams_of(loop)->held_bytes -= segment->capacity;
+    free(segment);
 }
 
-static void send_queue(ss_loop *loop, ss_conn *conn) {
-    while (conn->out_start < conn->out_end) {
-        size_t length = conn->out_end - conn->out_start;
-        ssize_t count = send(conn->io.fd, conn->out + conn->out_start, length, send_flags(conn));
-        if (count < 0 && errno == EINTR)
+static ss_segment *segment_new(ss_loop *loop, enum ss_segment_kind kind, size_t capacity) {
+    ss_segment *segment = malloc(sizeof *segment + capacity);
+    if (!segment)
+        return NULL;
+    *segment = (ss_segment){.kind = (uint8_t)kind, .fd = -1, .capacity = (uint32_t)capacity};
+    ss_streams_of(loop)->held_bytes += segment->capacity;
+    return segment;
+}
+
+static void put(ss_output *out, ss_segment *segment) {
+    if (out->last)
+        out->last->next = segment;
+    else
+        out->first = segment;
+    out->last = segment;
+}
+
+static void count_queued(ss_loop *loop, ss_output *out, int64_t bytes) {
+    out->bytes += bytes;
+    ss_streams_of(loop)->queued_bytes += bytes;
+}
+
+/* Takes ownership of a file's range. */
+void ss_out_put_file(ss_output *out, ss_segment *file) {
+    put(out, file);
+    out->files++;
+}
+
+/* The last segment, if it is bytes and has room; else a new one. */
+static ss_segment *room_for(ss_loop *loop, ss_output *out, size_t length) {
+    ss_segment *last = out->last;
+    if (last && last->kind == SS_SEGMENT_BYTES && last->capacity - last->end >= length)
+        return last;
+    size_t capacity = out->bytes < MOST_ROOM ? (size_t)out->bytes : MOST_ROOM;
+    ss_segment *segment = segment_new(loop, SS_SEGMENT_BYTES, capacity > length ? capacity : length);
+    if (segment)
+        put(out, segment);
+    return segment;
+}
+
+/* Queues the pieces without their first `skip` bytes. */
+int ss_out_append(ss_loop *loop, ss_output *out, const struct iovec *pieces, size_t count, size_t skip) {
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += pieces[i].iov_len;
+    if (total <= skip)
+        return SS_OK;
+    total -= skip;
+    if (total > (size_t)(SS_MOST_OUT - out->bytes))
+        return SS_NOMEM;
+    ss_segment *segment = room_for(loop, out, total);
+    if (!segment)
+        return SS_NOMEM;
+    for (size_t i = 0; i < count; i++) {
+        size_t gone = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
+        size_t length = pieces[i].iov_len - gone;
+        skip -= gone;
+        if (!length)
             continue;
-        if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-            conn->dead = true;
+        memcpy(segment->data + segment->end, (const char *)pieces[i].iov_base + gone, length);
+        segment->end += (uint32_t)length;
+    }
+    count_queued(loop, out, (int64_t)total);
+    return SS_OK;
+}
+
+/* Queues a frame without its first `skip` bytes, by its pointer. */
+int ss_out_append_frame(ss_loop *loop, ss_output *out, ss_frame *frame, size_t skip) {
+    int64_t length = (int64_t)frame->length - (int64_t)skip;
+    if (length <= 0)
+        return SS_OK;
+    ss_segment *segment = length > SS_MOST_OUT - out->bytes ? NULL : segment_new(loop, SS_SEGMENT_FRAME, 0);
+    if (!segment)
+        return SS_NOMEM;
+    segment->frame = frame;
+    segment->start = (uint32_t)skip;
+    segment->end = frame->length;
+    frame->uses++;
+    put(out, segment);
+    count_queued(loop, out, length);
+    return SS_OK;
+}
+
+static void remove_first(ss_loop *loop, ss_output *out) {
+    ss_segment *first = out->first;
+    out->first = first->next;
+    if (!out->first)
+        out->last = NULL;
+    out->files -= first->kind == SS_SEGMENT_FILE;
+    segment_free(loop, first);
+}
+
+/* The first `count` bytes are out; no file is among them. */
+void ss_out_drop(ss_loop *loop, ss_output *out, size_t count) {
+    count_queued(loop, out, -(int64_t)count);
+    while (count) {
+        ss_segment *first = out->first;
+        size_t length = first->end - first->start;
+        if (count < length) {
+            first->start += (uint32_t)count;
             return;
         }
-        if (count > 0)
-            note_sent(loop, conn, (size_t)count);
-        if (count < (ssize_t)length) {
-            conn->io.ready &= (uint8_t)~SS_WRITE;
-            break;
-        }
+        count -= length;
+        remove_first(loop, out);
     }
 }
 
-void ss_conn_flush(ss_loop *loop, ss_conn *conn) {
-    if (conn->tls)
-        ss_tls_flush(loop, conn);
-    else
-        send_queue(loop, conn);
-    uint32_t queued = conn->out_end - conn->out_start;
-    if (conn->dead)
+/* What is at the front: the bytes of the first segment. */
+ss_piece ss_out_front(const ss_output *out) {
+    const ss_segment *first = out->first;
+    if (!first || first->kind == SS_SEGMENT_FILE)
+        return (ss_piece){.data = NULL, .length = 0, .last = !first};
+    return (ss_piece){.data = data_of(first) + first->start, .length = first->end - first->start, .last = !first->next};
+}
+
+void ss_out_release(ss_loop *loop, ss_output *out) {
+    if (!out->first)
         return;
-    if (queued == 0) {
-        ss_out_release(loop, conn);
-        if (conn->file)
-            ss_file_flush(loop, conn);
-        else if (conn->state == SS_CONN_REQUEST && !ss_conn_unsent(conn))
-            ss_deadline_set(loop, &conn->io, conn->want_body ? conn->listener->config.body_timeout : 0);
-    }
-    if (conn->want_drain && queued <= conn->listener->config.high_water / 4) {
-        conn->want_drain = false;
-        ss_event_emit(loop, SS_EVENT_DRAINED, conn->listener->number, ss_io_handle(&conn->io), 0);
-    }
+    count_queued(loop, out, -out->bytes);
+    while (out->first)
+        remove_first(loop, out);
 }
 
-/* Sends the pieces at once if the socket is willing; queues what it leaves. With TLS
- * all is queued: Python is to encrypt it. */
-static int transmit(ss_loop *loop, ss_conn *conn, struct iovec *pieces, size_t count) {
-    ssize_t sent = 0;
-    if (conn->io.ready & SS_WRITE && conn->out_start == conn->out_end && !conn->tls) {
-        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-        do
-            sent = count == 1 ? send(conn->io.fd, pieces->iov_base, pieces->iov_len, send_flags(conn))
-                              : sendmsg(conn->io.fd, &message, MSG_NOSIGNAL);
-        while (sent < 0 && errno == EINTR);
-        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-            conn->dead = true;
-            return SS_BROKEN;
-        }
+/* ---- sending ---- */
+
+/* The bytes up to the next file; true: one follows. */
+static bool gather(const ss_output *out, struct iovec *pieces, size_t *count, size_t *total) {
+    const ss_segment *segment = out->first;
+    *count = *total = 0;
+    for (; segment && segment->kind != SS_SEGMENT_FILE && *count < MOST_PIECES; segment = segment->next) {
+        size_t length = segment->end - segment->start;
+        pieces[(*count)++] =
+            (struct iovec){.iov_base = (char *)(uintptr_t)(data_of(segment) + segment->start), .iov_len = length};
+        *total += length;
     }
-    size_t skip = sent > 0 ? (size_t)sent : 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t length = pieces[i].iov_len;
-        size_t gone = skip < length ? skip : length;
-        skip -= gone;
-        if (gone == length)
-            continue;
-        if (conn->tls)
-            ss_tls_ask(loop, conn, SS_TLS_WRITE);
-        else
-            conn->io.ready &= (uint8_t)~SS_WRITE;
-        if (ss_out_append(loop, conn, (char *)pieces[i].iov_base + gone, length - gone) != SS_OK) {
-            conn->dead = true;
-            return SS_BROKEN;
-        }
+    return segment && segment->kind == SS_SEGMENT_FILE;
+}
+
+static int flush_bytes(ss_loop *loop, ss_stream *stream, ss_output *out) {
+    struct iovec pieces[MOST_PIECES];
+    size_t count, total;
+    bool more = gather(out, pieces, &count, &total);
+    ssize_t sent = ss_socket_send(stream, pieces, count, more);
+    if (sent < 0 && !ss_socket_full()) {
+        stream->dead = true;
+        return SS_ERROR;
+    }
+    if (sent > 0) {
+        stream->progress = true;
+        ss_out_drop(loop, out, (size_t)sent);
+    }
+    if (sent < (ssize_t)total) {
+        stream->io.ready &= (uint8_t)~SS_WRITE;
+        return SS_NEED_DATA;
     }
     return SS_OK;
 }
 
-/* ---- responses ---- */
-
-static bool misused(const ss_conn *conn, int flags, int64_t body_length) {
-    if (conn->state != SS_CONN_REQUEST || body_length < 0)
-        return true;
-    return ((flags & SS_SEND_HEAD) != 0) == conn->response_started;
-}
-
-/* The lines that the server adds to a head, and the empty line. */
-static char *put_head_end(ss_loop *loop, const ss_conn *conn, char *at, int64_t body_length, int flags) {
-    at = put(at, date_line(loop), DATE_LENGTH);
-    if (flags & SS_SEND_LENGTH) {
-        at = PUT(at, "Content-Length: ");
-        at = put_decimal(at, (uint64_t)body_length);
-        at = PUT(at, "\r\n");
+/* Sends until the queue is empty (SS_OK), the socket full or a file's turn over
+ * (SS_NEED_DATA), or the socket of no more use (SS_ERROR, and the stream is dead). */
+int ss_out_flush(ss_loop *loop, ss_stream *stream, ss_output *out) {
+    while (out->first) {
+        bool file = out->first->kind == SS_SEGMENT_FILE;
+        int answer = file ? ss_file_flush(loop, stream, out->first) : flush_bytes(loop, stream, out);
+        if (answer != SS_OK)
+            return answer;
+        if (file)
+            remove_first(loop, out);
     }
-    if (flags & SS_SEND_CHUNKED)
-        at = PUT(at, "Transfer-Encoding: chunked\r\n");
-    if (!conn->persist)
-        at = PUT(at, "Connection: close\r\n");
-    else if (conn->http10_keep)
-        at = PUT(at, "Connection: keep-alive\r\n");
-    return PUT(at, "\r\n");
-}
-
-/* Whether the connection outlives this response must be known when its head is sent.
- * Who still waits for 100 Continue will not get it any more: nobody knows whether
- * it sends its body. */
-static void decide_persistence(ss_conn *conn, int flags) {
-    if (conn->expect_due)
-        conn->persist = false;
-    if (conn->listener->draining || flags & SS_SEND_CLOSE)
-        conn->persist = false;
-    if (flags & SS_SEND_LAST && ss_body_pending(conn) && !ss_body_droppable(conn))
-        conn->persist = false;
-}
-
-static size_t assemble(ss_loop *loop, const ss_conn *conn, struct iovec *pieces, char *middle, int flags) {
-    struct iovec body = pieces[2];
-    char *at = middle;
-    const char *tail = "";
-    bool chunk = flags & SS_SEND_CHUNKED && body.iov_len;
-    if (flags & SS_SEND_HEAD)
-        at = put_head_end(loop, conn, at, (int64_t)body.iov_len, flags);
-    if (flags & SS_SEND_NO_BODY)
-        pieces[2].iov_len = 0;
-    else if (chunk)
-        at = PUT(put_hex(at, body.iov_len), "\r\n");
-    if (flags & SS_SEND_CHUNKED && !(flags & SS_SEND_NO_BODY)) {
-        if (flags & SS_SEND_LAST)
-            tail = chunk ? "\r\n0\r\n\r\n" : "0\r\n\r\n";
-        else if (chunk)
-            tail = "\r\n";
-    }
-    pieces[1] = (struct iovec){.iov_base = middle, .iov_len = (size_t)(at - middle)};
-    pieces[3] = (struct iovec){.iov_base = (char *)(uintptr_t)tail, .iov_len = strlen(tail)};
-    return pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len + pieces[3].iov_len;
-}
-
-static int send_part(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int flags) {
-    char middle[TAIL_ROOM];
-    size_t total = assemble(loop, conn, pieces, middle, flags);
-    if (total == 0)
-        return SS_OK;
-    if (total > sizeof loop->scratch)
-        return transmit(loop, conn, pieces, 4);
-    char *at = loop->scratch;
-    for (int i = 0; i < 4; i++)
-        if (pieces[i].iov_len)
-            at = put(at, pieces[i].iov_base, pieces[i].iov_len);
-    struct iovec whole = {.iov_base = loop->scratch, .iov_len = total};
-    return transmit(loop, conn, &whole, 1);
-}
-
-/* Something is queued and the request goes on. */
-static void expect_drain(ss_loop *loop, ss_conn *conn, bool stalled) {
-    conn->want_drain = conn->out_end - conn->out_start >= conn->listener->config.high_water;
-    if (!stalled) /* more to send is no progress of the client */
-        ss_deadline_set(loop, &conn->io, conn->listener->config.write_timeout);
-}
-
-int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t head_length, const char *body,
-                     int64_t body_length, int flags) {
-    ss_conn *conn = ss_conn_find(loop, handle);
-    if (!conn)
-        return SS_GONE;
-    if (misused(conn, flags, body_length) || head_length < 0)
-        return SS_MISUSE;
-    if (flags & SS_SEND_HEAD)
-        decide_persistence(conn, flags);
-    else if (flags & SS_SEND_CLOSE)
-        conn->persist = false;
-    conn->response_started = true;
-    struct iovec pieces[4] = {
-        {.iov_base = (char *)(uintptr_t)head, .iov_len = flags & SS_SEND_HEAD ? (size_t)head_length : 0},
-        {0},
-        {.iov_base = (char *)(uintptr_t)body, .iov_len = (size_t)body_length},
-        {0},
-    };
-    bool stalled = conn->out_start < conn->out_end;
-    int answer = conn->dead ? SS_BROKEN : send_part(loop, conn, pieces, flags);
-    int64_t queued = conn->out_end - conn->out_start;
-    if (queued)
-        loop->now = ss_clock(loop);
-    if (flags & SS_SEND_LAST) {
-        ss_conn_request_done(conn);
-        ss_conn_after_response(loop, conn);
-    } else if (answer == SS_OK && queued) {
-        expect_drain(loop, conn, stalled);
-    }
-    return answer == SS_OK ? queued : answer;
-}
-
-int64_t ss_conn_interim(ss_loop *loop, int64_t handle, const char *data, int64_t length) {
-    ss_conn *conn = ss_conn_find(loop, handle);
-    if (!conn)
-        return SS_GONE;
-    if (conn->state != SS_CONN_REQUEST || conn->response_started || length < 0)
-        return SS_MISUSE;
-    bool stalled = conn->out_start < conn->out_end;
-    struct iovec piece = {.iov_base = (char *)(uintptr_t)data, .iov_len = (size_t)length};
-    if (conn->dead || transmit(loop, conn, &piece, 1) != SS_OK)
-        return SS_BROKEN;
-    int64_t queued = conn->out_end - conn->out_start;
-    if (queued) {
-        loop->now = ss_clock(loop);
-        expect_drain(loop, conn, stalled);
-    }
-    return queued;
-}
-
-int64_t ss_conn_respond(ss_loop *loop, int64_t handle, const ss_response_head *head, const char *body,
-                        int64_t body_length) {
-    return ss_conn_send(loop, handle, head->data, head->length, body, body_length, head->flags);
-}
-
-int64_t ss_conn_send_file(ss_loop *loop, int64_t handle, const ss_response_head *head, int fd, int64_t offset,
-                          int64_t count) {
-    ss_conn *conn = ss_conn_find(loop, handle);
-    int flags = head->flags | SS_SEND_HEAD | SS_SEND_LAST;
-    char end[TAIL_ROOM];
-    if (!conn)
-        return SS_GONE;
-    if (misused(conn, flags, count) || conn->tls || flags & (SS_SEND_CHUNKED | SS_SEND_NO_BODY))
-        return SS_MISUSE;
-    int answer = count ? ss_file_attach(loop, conn, fd, offset, count) : SS_OK;
-    if (answer != SS_OK)
-        return answer;
-    decide_persistence(conn, flags);
-    conn->response_started = true;
-    loop->now = ss_clock(loop);
-    struct iovec pieces[2] = {
-        {.iov_base = (char *)(uintptr_t)head->data, .iov_len = (size_t)head->length},
-        {.iov_base = end, .iov_len = (size_t)(put_head_end(loop, conn, end, count, flags) - end)},
-    };
-    size_t total = pieces[0].iov_len + pieces[1].iov_len;
-    if (total <= sizeof loop->scratch) {
-        put(put(loop->scratch, pieces[0].iov_base, pieces[0].iov_len), end, pieces[1].iov_len);
-        pieces[0] = (struct iovec){.iov_base = loop->scratch, .iov_len = total};
-    }
-    answer = conn->dead ? SS_BROKEN : transmit(loop, conn, pieces, total <= sizeof loop->scratch ? 1 : 2);
-    if (answer == SS_OK && conn->file && conn->out_start == conn->out_end)
-        ss_file_flush(loop, conn);
-    ss_conn_request_done(conn);
-    ss_conn_after_response(loop, conn);
-    return answer;
-}
-
-int64_t ss_conn_queued(ss_loop *loop, int64_t handle) {
-    const ss_conn *conn = ss_conn_find(loop, handle);
-    return conn ? (int64_t)(conn->out_end - conn->out_start) : SS_GONE;
-}
-
-/* ---- refusals ---- */
-
-static const char *phrase(int status) {
-    switch (status) {
-    case 408:
-        return "Request Timeout";
-    case 413:
-        return "Content Too Large";
-    case 414:
-        return "URI Too Long";
-    case 417:
-        return "Expectation Failed";
-    case 431:
-        return "Request Header Fields Too Large";
-    case 501:
-        return "Not Implemented";
-    case 503:
-        return "Service Unavailable";
-    case 505:
-        return "HTTP Version Not Supported";
-    default:
-        return "Bad Request";
-    }
-}
-
-/* Python learns of it for its logs: who it was is kept until the next poll. */
-void ss_refusal_report(ss_loop *loop, const ss_conn *conn, enum ss_refusal refusal) {
-    int64_t place = SS_REFUSED_PEERS;
-    if (!loop->polling)
-        return;
-    if (loop->refused_count < SS_REFUSED_PEERS) {
-        place = loop->refused_count++;
-        ss_refused_peer *peer = &loop->refused[place];
-        peer->port = conn->port;
-        peer->address_length = conn->address_length;
-        memcpy(peer->address, conn->address, sizeof peer->address);
-    }
-    ss_event_emit(loop, SS_EVENT_REFUSED, conn->listener->number, place, refusal);
-}
-
-/* One answer, and the end: nothing more of this connection is parsed. */
-void ss_conn_answer_refusal(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
-    char text[512];
-    int status = ss_refusal_status((int)refusal);
-    const char *words = ss_refusal_text((int)refusal);
-    int length = snprintf(text, sizeof text,
-                          "HTTP/1.1 %d %s\r\n%sConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                          "Content-Length: %zu\r\n%s\r\n%s\n",
-                          status, phrase(status), date_line(loop), strlen(words) + 1,
-                          status == 503 ? "Retry-After: 1\r\n" : "", words);
-    struct iovec whole = {.iov_base = text, .iov_len = (size_t)length};
-    conn->persist = false;
-    conn->response_started = true;
-    conn->body_failed = (uint8_t)refusal;
-    conn->chunked_body = false;
-    conn->body_left = UINT64_MAX; /* whatever comes is dropped, not parsed */
-    (void)transmit(loop, conn, &whole, 1);
-    ss_refusal_report(loop, conn, refusal);
-    ss_conn_request_done(conn);
-    ss_conn_after_response(loop, conn);
-}
-
-int ss_conn_refuse(ss_loop *loop, int64_t handle, int refusal) {
-    ss_conn *conn = ss_conn_find(loop, handle);
-    if (!conn)
-        return SS_GONE;
-    if (conn->state != SS_CONN_REQUEST || conn->response_started)
-        return SS_MISUSE;
-    loop->now = ss_clock(loop);
-    ss_conn_answer_refusal(loop, conn, (enum ss_refusal)refusal);
     return SS_OK;
 }

@@ -8,7 +8,7 @@
  * health checks send, UNKNOWN, UNSPEC, unix sockets) leaves the peer as it is;
  * extensions (TLV) are skipped. */
 
-#include "loop/loop.h"
+#include "stream/stream.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -151,7 +151,7 @@ bool ss_proxy_expected(const ss_listener *listener, const unsigned char *address
 }
 
 int ss_listener_proxies(ss_loop *loop, int number, const ss_network *networks, int64_t count) {
-    ss_listener *listener = number >= 0 && number < loop->listener_count ? loop->listeners[number] : NULL;
+    ss_listener *listener = ss_listener_find(loop, number);
     if (!listener)
         return SS_GONE;
     if (count < 0 || count > UINT16_MAX)

@@ -1,12 +1,12 @@
-/* Where the bytes of a connection pass through Python's TLS.
+/* TLS as a transport: where the bytes of a stream pass through Python's.
  *
- * The core knows no cipher. A connection of a TLS listener has an ss_tls, and
+ * The core knows no cipher. A stream of a TLS listener has an ss_tls, and
  * asks Python by SS_EVENT_TLS when ciphertext has come and somebody wants bytes
  * (SS_TLS_READ), or when plaintext is to leave (SS_TLS_WRITE). Python takes
  * ciphertext from the socket (ss_tls_take) and gives plaintext (ss_tls_feed)
- * into the input buffer, where it meets the same parser, states and deadlines as
+ * into the read buffer, where it meets the same parser, states and deadlines as
  * bytes that came in the clear. What the core sends waits as plaintext in the
- * output queue of the connection; Python looks at it (ss_tls_peek) and gives the
+ * stream's output queue; Python looks at it (ss_tls_peek) and gives the
  * ciphertext for it (ss_tls_push), which is sent, or queued here.
  *
  * Back-pressure: ciphertext is taken only when the plaintext before it is used
@@ -14,50 +14,42 @@
  * bounded by one step of Python's, whatever the peer does.
  *
  * Python is asked once until it has answered. Between two polls nobody would
- * read the event: there the question waits on the pending list.
+ * read the event: there the question waits on the pending list. So does what Python's
+ * answers mean for the protocol above: its turn comes with the next poll.
  *
  * An end is told to Python by SS_TLS_ENDED, also one that Python made, so that
- * it forgets what it keeps. Ends between two polls wait in loop->tls_ended. */
+ * it forgets what it keeps. Ends wait in streams->tls_ended for the next poll. */
 
-#define _GNU_SOURCE
-#include "loop/loop.h"
+#include "stream/stream.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #define ENDS_PER_POLL 128
-#define MOST_UNSENT 524288u /* bytes of ciphertext: only a peer that makes us answer and reads nothing gets there */
+#define MOST_UNSENT 524288 /* bytes of ciphertext: only a peer that makes us answer and reads nothing gets there */
 
-int ss_tls_open(ss_loop *loop, ss_conn *conn) {
+int ss_tls_open(ss_loop *loop, ss_stream *stream) {
     ss_tls *tls = calloc(1, sizeof *tls);
     if (!tls)
         return SS_NOMEM;
-    tls->loop = loop;
-    tls->handle = ss_io_handle(&conn->io);
-    tls->listener = conn->listener->number;
-    conn->tls = tls;
-    loop->tls++;
+    tls->handle = ss_io_handle(&stream->io);
+    tls->listener = stream->listener->number;
+    stream->tls = tls;
+    ss_streams_of(loop)->tls++;
     return SS_OK;
 }
 
-static void release(ss_loop *loop, ss_tls *tls) {
-    loop->queued_bytes -= tls->out_end - tls->out_start;
-    loop->held_bytes -= tls->out_capacity;
-    free(tls->out);
-    tls->out = NULL;
-    tls->out_start = tls->out_end = tls->out_capacity = 0;
-}
-
-/* From now on the connection is a plain one. */
-void ss_tls_close(ss_loop *loop, ss_conn *conn) {
-    ss_tls *tls = conn->tls;
-    conn->tls = NULL;
-    release(loop, tls);
+/* From now on the stream is a plain one. */
+void ss_tls_close(ss_loop *loop, ss_stream *stream) {
+    ss_streams *streams = ss_streams_of(loop);
+    ss_tls *tls = stream->tls;
+    stream->tls = NULL;
+    ss_out_release(loop, &tls->out);
     if (tls->known) {
-        tls->next = loop->tls_ended;
-        loop->tls_ended = tls;
+        tls->next = streams->tls_ended;
+        streams->tls_ended = tls;
+        ss_pending_add(loop, &streams->endings);
     } else {
-        loop->tls--;
+        streams->tls--;
         free(tls);
     }
 }
@@ -66,14 +58,27 @@ static void emit(ss_loop *loop, const ss_tls *tls, int what) {
     ss_event_emit(loop, SS_EVENT_TLS, tls->listener, tls->handle, what);
 }
 
-void ss_tls_tell_ended(ss_loop *loop) {
-    for (int count = 0; loop->tls_ended && count < ENDS_PER_POLL; count++) {
-        ss_tls *tls = loop->tls_ended;
-        loop->tls_ended = tls->next;
-        emit(loop, tls, SS_TLS_ENDED);
-        loop->tls--;
-        free(tls);
+static void forget_first(ss_streams *streams) {
+    ss_tls *tls = streams->tls_ended;
+    streams->tls_ended = tls->next;
+    streams->tls--;
+    free(tls);
+}
+
+/* The turn of streams->endings on the pending list. */
+void ss_tls_tell_ended(ss_loop *loop, ss_io *endings) {
+    ss_streams *streams = ss_streams_of(loop);
+    for (int count = 0; streams->tls_ended && count < ENDS_PER_POLL; count++) {
+        emit(loop, streams->tls_ended, SS_TLS_ENDED);
+        forget_first(streams);
     }
+    if (streams->tls_ended)
+        ss_pending_add(loop, endings);
+}
+
+void ss_tls_forget_ended(ss_loop *loop) {
+    while (ss_streams_of(loop)->tls_ended)
+        forget_first(ss_streams_of(loop));
 }
 
 /* ---- asking Python ---- */
@@ -85,278 +90,177 @@ static void tell(ss_loop *loop, ss_tls *tls) {
     tls->known = true;
 }
 
-void ss_tls_ask(ss_loop *loop, ss_conn *conn, int what) {
-    ss_tls *tls = conn->tls;
+void ss_tls_ask(ss_loop *loop, ss_stream *stream, enum ss_tls_want what) {
+    ss_tls *tls = stream->tls;
     if ((tls->wants | tls->told) & what || (what == SS_TLS_WRITE && !tls->open))
         return;
     tls->wants |= (uint8_t)what;
     if (loop->polling)
         tell(loop, tls);
     else
-        ss_pending_add(loop, &conn->io);
+        ss_pending_add(loop, &stream->io);
 }
 
-static void answered(ss_tls *tls, int what) {
+static void answered(ss_tls *tls, unsigned what) {
     tls->wants &= (uint8_t)~what;
     tls->told &= (uint8_t)~what;
 }
 
-static uint32_t unsent(const ss_tls *tls) {
-    return tls->out_end - tls->out_start;
-}
-
-/* What ss_conn_receive is here: the bytes come by ss_tls_feed, into the input buffer. */
-int64_t ss_tls_receive(ss_conn *conn) {
-    ss_tls *tls = conn->tls;
-    if (tls->failed || unsent(tls) > MOST_UNSENT)
+/* What ss_socket_receive is here: the bytes come by ss_tls_feed, into the read buffer. */
+int64_t ss_tls_receive(ss_loop *loop, ss_stream *stream) {
+    ss_tls *tls = stream->tls;
+    if (tls->failed || tls->out.bytes > MOST_UNSENT)
         return SS_BROKEN;
     if (tls->ended)
         return 0;
-    ss_tls_ask(tls->loop, conn, SS_TLS_READ);
+    ss_tls_ask(loop, stream, SS_TLS_READ);
     return SS_WAIT;
 }
 
 /* Is there something for a reader? If not, and the socket has something, Python is asked for it. */
-bool ss_tls_readable(ss_conn *conn) {
-    if (conn->in_start < conn->in_end || conn->piece_left)
+bool ss_tls_readable(ss_loop *loop, ss_stream *stream) {
+    if (ss_stream_unread(stream) || stream->in_held)
         return true;
-    return conn->io.ready & SS_READ && ss_tls_receive(conn) != SS_WAIT;
+    return stream->io.ready & SS_READ && ss_tls_receive(loop, stream) != SS_WAIT;
 }
 
 /* ---- readiness ---- */
 
-static bool send_some(ss_conn *conn, const char *data, size_t length, size_t *sent) {
-    while (*sent < length) {
-        ssize_t count = send(conn->io.fd, data + *sent, length - *sent, MSG_NOSIGNAL);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-            return false;
-        *sent += count > 0 ? (size_t)count : 0;
-        if (*sent < length) {
-            conn->io.ready &= (uint8_t)~SS_WRITE;
-            break;
-        }
-    }
-    return true;
+/* What ss_out_flush is here. */
+int ss_tls_flush(ss_loop *loop, ss_stream *stream) {
+    ss_tls *tls = stream->tls;
+    if (tls->out.first && stream->io.ready & SS_WRITE && ss_out_flush(loop, stream, &tls->out) == SS_ERROR)
+        return SS_ERROR;
+    if (tls->open && !tls->out.first && stream->out.first)
+        ss_tls_ask(loop, stream, SS_TLS_WRITE);
+    return ss_stream_unsent(stream) ? SS_NEED_DATA : SS_OK;
 }
 
-/* A handshake has one deadline for all of it, an idle connection its own. */
-static void set_write_deadline(ss_loop *loop, const ss_conn *conn) {
-    const ss_listener_config *config = &conn->listener->config;
-    bool sends = conn->state == SS_CONN_REQUEST || conn->state == SS_CONN_FLUSH;
-    if (!sends || !conn->tls->open)
-        return;
-    if (ss_conn_unsent(conn))
-        ss_deadline_set(loop, &conn->io, config->write_timeout);
-    else if (conn->state == SS_CONN_REQUEST)
-        ss_deadline_set(loop, &conn->io, conn->want_body ? config->body_timeout : 0);
-}
-
-/* What ss_conn_flush is here. */
-void ss_tls_flush(ss_loop *loop, ss_conn *conn) {
-    ss_tls *tls = conn->tls;
-    size_t sent = 0;
-    if (unsent(tls) && conn->io.ready & SS_WRITE) {
-        if (!send_some(conn, tls->out + tls->out_start, unsent(tls), &sent)) {
-            conn->dead = true;
-            return;
-        }
-        tls->out_start += (uint32_t)sent;
-        loop->queued_bytes -= (int64_t)sent;
-        if (!unsent(tls))
-            release(loop, tls);
-        if (sent)
-            set_write_deadline(loop, conn);
-    }
-    if (tls->open && !unsent(tls) && conn->out_start < conn->out_end)
-        ss_tls_ask(loop, conn, SS_TLS_WRITE);
-}
-
-/* First what TLS needs. True: there is nothing else to do, the handshake goes on or the connection is over. */
-bool ss_tls_ready(ss_loop *loop, ss_conn *conn) {
-    ss_tls *tls = conn->tls;
+/* What TLS needs comes first in each turn of a stream. */
+int ss_tls_turn(ss_loop *loop, ss_stream *stream) {
+    ss_tls *tls = stream->tls;
     if (tls->wants)
         tell(loop, tls);
-    if (unsent(tls))
-        ss_tls_flush(loop, conn);
-    if (conn->dead && conn->state != SS_CONN_REQUEST) {
-        ss_conn_close(loop, conn);
-        return true;
-    }
-    if (!tls->open && conn->io.ready & SS_READ)
-        ss_tls_ask(loop, conn, SS_TLS_READ);
-    return !tls->open;
+    if (tls->out.first)
+        (void)ss_tls_flush(loop, stream);
+    if (stream->dead)
+        return SS_ERROR;
+    if (!tls->open && stream->io.ready & SS_READ)
+        ss_tls_ask(loop, stream, SS_TLS_READ);
+    return tls->open ? SS_OK : SS_NEED_DATA;
 }
 
-/* The connection ends after what is queued: is the peer still to be told (RFC 8446 section 6.1)? */
-bool ss_tls_owes_goodbye(const ss_conn *conn) {
-    const ss_tls *tls = conn->tls;
-    return tls->open && !tls->goodbye && !tls->failed && !conn->dead;
+/* The stream ends after what is queued: is the peer still to be told (RFC 8446 section 6.1)? */
+bool ss_tls_owes_goodbye(const ss_stream *stream) {
+    const ss_tls *tls = stream->tls;
+    return tls->open && !tls->goodbye && !tls->failed && !stream->dead;
 }
 
 /* ---- what Python does ---- */
 
-static ss_conn *find(const ss_loop *loop, int64_t handle) {
-    ss_conn *conn = ss_conn_find(loop, handle);
-    return conn && conn->tls ? conn : NULL;
+static ss_stream *find(const ss_loop *loop, int64_t handle) {
+    ss_stream *stream = ss_stream_of(ss_io_find(loop, handle));
+    return stream && stream->tls ? stream : NULL;
 }
 
 int64_t ss_tls_take(ss_loop *loop, int64_t handle, char *into, int64_t capacity) {
-    ss_conn *conn = find(loop, handle);
-    if (!conn)
+    ss_stream *stream = find(loop, handle);
+    if (!stream)
         return SS_GONE;
     if (capacity <= 0)
         return SS_MISUSE;
-    answered(conn->tls, SS_TLS_READ);
-    int64_t count = ss_socket_receive(conn, into, (size_t)capacity);
-    if (conn->io.ready & SS_READ) /* there is more, and what came may not be a whole record */
-        ss_pending_add(loop, &conn->io);
+    answered(stream->tls, SS_TLS_READ);
+    int64_t count = ss_socket_receive(stream, into, (size_t)capacity);
+    if (stream->io.ready & SS_READ) /* there is more, and what came may not be a whole record */
+        ss_pending_add(loop, &stream->io);
     return count;
 }
 
-int ss_tls_feed(ss_loop *loop, int64_t handle, const char *data, int64_t length, int flags) {
-    ss_conn *conn = find(loop, handle);
-    if (!conn)
+int ss_tls_feed(ss_loop *loop, int64_t handle, const char *data, int64_t length, int news) {
+    ss_stream *stream = find(loop, handle);
+    if (!stream)
         return SS_GONE;
     if (length < 0 || length > INT32_MAX / 4)
         return SS_MISUSE;
-    if (length) {
-        if (ss_in_reserve(loop, conn, (uint32_t)length) != SS_OK) {
-            ss_conn_close(loop, conn);
-            return SS_NOMEM;
-        }
-        memcpy(conn->in + conn->in_end, data, (size_t)length);
-        conn->in_end += (uint32_t)length;
+    ss_pending_add(loop, &stream->io);
+    if (ss_in_put(loop, stream, data, (uint32_t)length) != SS_OK) {
+        stream->dead = true;
+        return SS_NOMEM;
     }
-    if (flags & SS_TLS_OPEN) {
-        conn->tls->open = true;
-        loop->now = ss_clock(loop);
-        if (conn->state == SS_CONN_HEAD)
-            ss_deadline_set(loop, &conn->io, conn->listener->config.head_timeout);
-        else
-            ss_tls_flush(loop, conn); /* the answer of a server that is full */
+    if (news & SS_TLS_OPEN)
+        stream->tls->open = stream->tls->opened = true;
+    if (news & SS_TLS_END) {
+        stream->tls->ended = true;
+        stream->tls->ragged = news & SS_TLS_RAGGED;
+        stream->io.ready |= SS_READ; /* for the read that returns 0 */
     }
-    if (flags & SS_TLS_END) {
-        conn->tls->ended = true;
-        conn->tls->ragged = flags & SS_TLS_RAGGED;
-        conn->io.ready |= SS_READ; /* for the read that returns 0 */
-    }
-    ss_pending_add(loop, &conn->io);
     return SS_OK;
 }
 
-static void look(const ss_conn *conn, ss_tls_plain *plain) {
-    bool takes = conn->tls->open && !unsent(conn->tls) && !conn->dead;
-    plain->data = conn->out + (takes ? conn->out_start : 0);
-    plain->length = takes ? conn->out_end - conn->out_start : 0;
-    plain->goodbye = takes && conn->state == SS_CONN_FLUSH && !conn->persist && ss_tls_owes_goodbye(conn);
+static void look(const ss_stream *stream, ss_tls_plain *plain) {
+    *plain = (ss_tls_plain){0};
+    if (!stream->tls->open || stream->tls->out.first || stream->dead)
+        return;
+    ss_piece front = ss_out_front(&stream->out);
+    plain->data = front.data;
+    plain->length = (int64_t)front.length;
+    plain->goodbye = front.last && stream->ending && ss_tls_owes_goodbye(stream);
 }
 
 int ss_tls_peek(ss_loop *loop, int64_t handle, ss_tls_plain *plain) {
-    ss_conn *conn = find(loop, handle);
+    ss_stream *stream = find(loop, handle);
     *plain = (ss_tls_plain){0};
-    if (!conn)
+    if (!stream)
         return SS_GONE;
-    answered(conn->tls, SS_TLS_WRITE);
-    look(conn, plain);
+    answered(stream->tls, SS_TLS_WRITE);
+    look(stream, plain);
     return SS_OK;
 }
 
-static int queue(ss_loop *loop, ss_tls *tls, const char *data, size_t length) {
-    uint32_t used = unsent(tls);
-    if (length > UINT32_MAX / 4 - used)
-        return SS_NOMEM;
-    if (tls->out_capacity - tls->out_end < length) {
-        uint32_t capacity = used + (uint32_t)length;
-        char *out = malloc(capacity);
-        if (!out)
-            return SS_NOMEM;
-        if (used)
-            memcpy(out, tls->out + tls->out_start, used);
-        free(tls->out);
-        loop->held_bytes += (int64_t)capacity - tls->out_capacity;
-        tls->out = out;
-        tls->out_capacity = capacity;
-        tls->out_start = 0;
-        tls->out_end = used;
-    }
-    memcpy(tls->out + tls->out_end, data, length);
-    tls->out_end += (uint32_t)length;
-    loop->queued_bytes += (int64_t)length;
-    return SS_OK;
+/* The socket is of no use: the protocol learns it in its turn. */
+static int lost(ss_loop *loop, ss_stream *stream) {
+    stream->dead = stream->tls->failed = true;
+    ss_pending_add(loop, &stream->io);
+    return SS_BROKEN;
 }
 
-/* The socket is of no use: a request learns it in its turn, anything else ends here. */
-static int lost(ss_loop *loop, ss_conn *conn) {
-    conn->dead = conn->tls->failed = true;
-    if (conn->state == SS_CONN_REQUEST) {
-        conn->io.ready |= SS_READ | SS_FAIL;
-        ss_pending_add(loop, &conn->io);
-        return SS_BROKEN;
+static int transmit(ss_loop *loop, ss_stream *stream, const char *data, size_t length) {
+    ss_tls *tls = stream->tls;
+    struct iovec piece = {.iov_base = (char *)(uintptr_t)data, .iov_len = length};
+    ssize_t sent = 0;
+    if (stream->io.ready & SS_WRITE && !tls->out.first) {
+        sent = ss_socket_send(stream, &piece, 1, false);
+        if (sent < 0 && !ss_socket_full())
+            return SS_BROKEN;
+        stream->progress |= sent > 0;
     }
-    ss_conn_close(loop, conn);
-    return SS_GONE;
-}
-
-static int transmit(ss_loop *loop, ss_conn *conn, const char *data, size_t length) {
-    size_t sent = 0;
-    if (conn->io.ready & SS_WRITE && !unsent(conn->tls) && !send_some(conn, data, length, &sent))
-        return SS_BROKEN;
-    return sent < length ? queue(loop, conn->tls, data + sent, length - sent) : SS_OK;
+    if (sent < (ssize_t)length)
+        stream->io.ready &= (uint8_t)~SS_WRITE;
+    return ss_out_append(loop, &tls->out, &piece, 1, sent > 0 ? (size_t)sent : 0);
 }
 
 int ss_tls_push(ss_loop *loop, int64_t handle, const char *data, int64_t length, int64_t taken, int goodbye,
                 ss_tls_plain *plain) {
-    ss_conn *conn = find(loop, handle);
+    ss_stream *stream = find(loop, handle);
     *plain = (ss_tls_plain){0};
-    if (!conn)
+    if (!stream)
         return SS_GONE;
-    if (length < 0 || taken < 0 || taken > conn->out_end - conn->out_start)
+    if (length < 0 || taken < 0 || taken > (int64_t)ss_out_front(&stream->out).length)
         return SS_MISUSE;
-    conn->out_start += (uint32_t)taken;
-    loop->queued_bytes -= taken;
-    if (conn->out_start == conn->out_end)
-        ss_out_release(loop, conn);
-    conn->tls->goodbye |= goodbye != 0;
-    if (length && !conn->dead && transmit(loop, conn, data, (size_t)length) != SS_OK)
-        return lost(loop, conn);
-    if (ss_conn_unsent(conn))
-        loop->now = ss_clock(loop);
-    set_write_deadline(loop, conn);
-    if (conn->state == SS_CONN_FLUSH && !ss_conn_unsent(conn) && (conn->persist || !ss_tls_owes_goodbye(conn))) {
-        ss_conn_after_response(loop, conn);
-        return SS_OK;
-    }
-    if (conn->want_drain)
-        ss_pending_add(loop, &conn->io);
-    look(conn, plain);
+    ss_out_drop(loop, &stream->out, (size_t)taken);
+    stream->tls->goodbye |= goodbye != 0;
+    if (length && !stream->dead && transmit(loop, stream, data, (size_t)length) != SS_OK)
+        return lost(loop, stream);
+    ss_pending_add(loop, &stream->io);
+    look(stream, plain);
     return SS_OK;
 }
 
 int ss_tls_fail(ss_loop *loop, int64_t handle) {
-    ss_conn *conn = find(loop, handle);
-    if (!conn)
+    ss_stream *stream = find(loop, handle);
+    if (!stream)
         return SS_GONE;
-    conn->tls->failed = true;
-    loop->now = ss_clock(loop);
-    if (conn->state == SS_CONN_REQUEST)
-        (void)lost(loop, conn);
-    else if (conn->state == SS_CONN_HEAD || conn->state == SS_CONN_BODY)
-        ss_conn_linger(loop, conn); /* an alert may be on its way */
-    else
-        ss_conn_close(loop, conn);
-    return SS_OK;
-}
-
-int ss_tls_refuse_plain(ss_loop *loop, int64_t handle) {
-    ss_conn *conn = find(loop, handle);
-    if (!conn)
-        return SS_GONE;
-    if (conn->state != SS_CONN_HEAD || conn->tls->open)
-        return SS_MISUSE;
-    loop->now = ss_clock(loop);
-    ss_tls_close(loop, conn);
-    ss_conn_answer_refusal(loop, conn, SS_PLAIN_HTTP);
+    stream->tls->failed = true;
+    ss_pending_add(loop, &stream->io);
     return SS_OK;
 }

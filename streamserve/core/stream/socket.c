@@ -1,0 +1,94 @@
+/* What a stream does on its socket: one read, one write, and whose it is. */
+
+#define _GNU_SOURCE
+#include "stream/stream.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+
+/* A short count means that the socket is drained, unless FIN is behind it; then
+ * the bit stays, for the read that returns 0. */
+int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room) {
+    ssize_t count;
+    do
+        count = recv(stream->io.fd, into, room, 0);
+    while (count < 0 && errno == EINTR);
+    if (count < 0 && ss_socket_full()) {
+        stream->io.ready &= (uint8_t)~SS_READ;
+        return SS_WAIT;
+    }
+    if (count < 0)
+        return SS_BROKEN;
+    if (count > 0 && (size_t)count < room && !(stream->io.ready & SS_HUP))
+        stream->io.ready &= (uint8_t)~SS_READ;
+    return count;
+}
+
+/* more: what follows at once shall share a segment with it. */
+ssize_t ss_socket_send(const ss_stream *stream, struct iovec *pieces, size_t count, bool more) {
+    int flags = more ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    ssize_t sent;
+    do
+        sent = count == 1 ? send(stream->io.fd, pieces->iov_base, pieces->iov_len, flags)
+                          : sendmsg(stream->io.fd, &message, flags);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+bool ss_socket_full(void) {
+    return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+/* ---- addresses ---- */
+
+void ss_stream_set_peer(ss_stream *stream, const struct sockaddr_storage *peer) {
+    if (peer->ss_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, peer, sizeof v4);
+        memcpy(stream->address, &v4.sin_addr, 4);
+        stream->address_length = 4;
+        stream->port = ntohs(v4.sin_port);
+    } else if (peer->ss_family == AF_INET6) {
+        struct sockaddr_in6 v6;
+        memcpy(&v6, peer, sizeof v6);
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr);
+        stream->address_length = mapped ? 4 : 16;
+        memcpy(stream->address, v6.sin6_addr.s6_addr + (mapped ? 12 : 0), stream->address_length);
+        stream->port = ntohs(v6.sin6_port);
+    }
+}
+
+static int address_text(const unsigned char *address, uint8_t length, uint16_t port, char *text, int capacity) {
+    if (capacity < INET6_ADDRSTRLEN + 8)
+        return SS_MISUSE;
+    text[0] = text[1] = '\0';
+    if (length == 0)
+        return 2;
+    inet_ntop(length == 4 ? AF_INET : AF_INET6, address, text, (socklen_t)capacity);
+    size_t host = strlen(text) + 1;
+    int written = snprintf(text + host, (size_t)capacity - host, "%u", (unsigned)port);
+    return (int)host + written + 1;
+}
+
+int ss_stream_address(const ss_stream *stream, int local, char *text, int capacity) {
+    ss_stream own = {.address_length = 0};
+    if (local) {
+        struct sockaddr_storage name = {0};
+        socklen_t length = sizeof name;
+        if (getsockname(stream->io.fd, (struct sockaddr *)&name, &length) < 0)
+            return SS_BROKEN;
+        ss_stream_set_peer(&own, &name);
+        stream = &own;
+    }
+    return address_text(stream->address, stream->address_length, stream->port, text, capacity);
+}
+
+int ss_loop_refused(const ss_loop *loop, int64_t place, char *text, int capacity) {
+    const ss_streams *streams = ss_streams_of(loop);
+    if (!streams || streams->peers_poll != loop->polls || place < 0 || place >= streams->refused_count)
+        return SS_GONE;
+    const ss_peer *peer = &streams->refused[place];
+    return address_text(peer->address, peer->address_length, peer->port, text, capacity);
+}
