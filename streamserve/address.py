@@ -14,7 +14,7 @@ from socket import socket as Socket
 from typing import cast
 
 from streamserve.errors import AddressError, ConfigurationError
-from streamserve.network_listener import NetworkOptions, open_network_socket
+from streamserve.network_listener import NetworkOptions, open_network_socket, prepare_stream
 from streamserve.unix_listener import open_unix_datagram_socket, open_unix_listener
 
 __all__ = [
@@ -269,6 +269,6 @@ def _adopt(listener: AnySocket, backlog: int) -> Socket:
 
 def _ready(opened: AnySocket) -> Socket:
     if opened.type == socket.SOCK_STREAM and opened.family in (socket.AF_INET, socket.AF_INET6):
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Linux hands it on to accepted sockets
+        prepare_stream(cast(Socket, opened))
     opened.setblocking(False)
     return cast(Socket, opened)

@@ -8,7 +8,10 @@ from typing import Any
 
 from streamserve.errors import AddressError
 
-__all__ = ["NetworkOptions", "open_network_socket"]
+__all__ = ["UNSENT", "NetworkOptions", "open_network_socket", "prepare_stream"]
+
+UNSENT = 131072
+"""Bytes of a connection that the kernel takes before it says that the peer must read first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,29 @@ def _bind(name: str, family: int, sockaddr: tuple[Any, ...], options: NetworkOpt
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, options.only_ipv6)
         opened.bind(sockaddr)
         if stream:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Linux hands it on to accepted sockets
+            prepare_stream(opened)
             opened.listen(options.backlog)
         opened.setblocking(False)
     except OSError as error:
         opened.close()
         raise _refusal(name, sockaddr[1], error) from error
     return opened
+
+
+def prepare_stream(listener: Socket, unsent: int = UNSENT) -> None:
+    """Sets what accepted sockets inherit from a TCP listener.
+
+    Without a bound on what is not sent yet, Linux grows the send buffer of a connection whose client does not read to
+    4 MB (tcp_wmem), out of memory that all connections of the machine share (tcp_mem): some hundred such clients
+    would stop every other one. With it the rest waits in the server, where it is counted and has a deadline.
+
+    Args:
+        listener: Of IPv4 or IPv6.
+        unsent: Bytes, TCP_NOTSENT_LOWAT of tcp(7); 0: what the system's net.ipv4.tcp_notsent_lowat says.
+    """
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux, macOS
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
 
 
 def _refusal(name: str, port: int, error: OSError) -> AddressError:

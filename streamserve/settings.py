@@ -76,6 +76,9 @@ class Settings:
     max_connections: int = setting(20000, count(0, 1_000_000), "Listening",
         "Connections open at once on each address; more are answered 503. 0: no limit.")
 
+    tcp_notsent_lowat: int = setting(131072, size(4096, 1 << 30, zero=True), "Listening",
+        "What the kernel holds unsent for a client that does not read; the rest waits here. 0: the system decides.")
+
     certfile: tuple[str, ...] = setting((), files(), "TLS",
         "Speak TLS, with this certificate and its chain (PEM). Given again: another; the name asked for chooses.")
     keyfile: tuple[str, ...] = setting((), files(), "TLS",

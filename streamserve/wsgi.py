@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from socket import AF_INET, AF_INET6
 from socket import socket as Socket
 from typing import Any
 
@@ -23,6 +24,7 @@ from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waiting import sleep
+from streamserve.network_listener import prepare_stream
 from streamserve.settings import Settings
 
 __all__ = ["WSGIServer"]
@@ -82,6 +84,9 @@ class WSGIServer:
             _as_socket(item, backlog or settings.backlog)
             for item in (listener if isinstance(listener, list) else [listener])
         ]
+        for socket in self.sockets:
+            if socket.family in (AF_INET, AF_INET6):
+                prepare_stream(socket, settings.tcp_notsent_lowat)
         self._hub: Hub | None = None
         self._endpoints: dict[int, Endpoint] = {}
         self._stopping = False

@@ -23,6 +23,7 @@ OTHER_VALUES = {
     "bind": "127.0.0.1:9000",
     "backlog": "100",
     "max_connections": "50",
+    "tcp_notsent_lowat": "64k",
     "certfile": "/etc/site.pem",
     "keyfile": "/etc/site.key",
     "ca_certs": "/etc/clients.pem",
