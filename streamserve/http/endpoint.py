@@ -27,9 +27,8 @@ from streamserve.http.environ import (
 )
 from streamserve.http.exchange import PIECE, ClientGone, Exchange
 from streamserve.http.forwarded import FIELDS, ForwardedConflict
-from streamserve.http.log_line import escape
 from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
-from streamserve.http.request_ids import NAME, with_ids
+from streamserve.http.request_ids import with_ids
 from streamserve.http.response_head import HeadCache, ResponseHead
 from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
@@ -143,19 +142,19 @@ class Endpoint(Port):
         The item that called this stands in the ready queue meanwhile: when a request
         waits, the hub finds it there, and another runner goes on with the same iterator.
         """
-        ready = self.hub.ready
+        hub = self.hub
+        ready = hub.ready
         ready.appendleft(item)
         serve = self.serve
         server = self.server
         for _, handle, page, flags in item[1]:
-            serve(handle, page, flags)
+            hub.budget -= 1  # a job each: the poll comes after as many, and the watchdog tells them apart
+            serve(handle, page, flags).environ = None  # whose input and hints lead back to the exchange
             server.active -= 1
             if server.waiting:
                 server.admit_waiting()
             if runner.gr_context is not None or runner.task is not None:
                 refresh(runner)
-        if self._spare is not None:
-            self._spare.environ = None
         if ready and ready[0] is item:
             ready.popleft()
 
@@ -366,10 +365,10 @@ class Endpoint(Port):
             _log.info("a request was killed")
         elif isinstance(error, LocalProtocolError):
             _log.error(
-                "the application broke its side of the protocol%s: %s", _request(exchange), error, exc_info=error
+                "the application broke its side of the protocol%s: %s", exchange.request_line, error, exc_info=error
             )
         else:
-            _log.error("the application failed%s", _request(exchange), exc_info=error)
+            _log.error("the application failed%s", exchange.request_line, exc_info=error)
         if isinstance(error, KeyboardInterrupt):  # not SystemExit: one request may not end the server
             self.hub.handle_system_error(type(error), error)
 
@@ -384,16 +383,5 @@ class Endpoint(Port):
             _log.exception("close() of the application's iterable failed")
 
 
-def _request(exchange: Exchange) -> str:
-    """Which request it was, for a log line: " at GET /path", escaped."""
-    environ = exchange.environ or {}
-    if "RAW_URI" not in environ:
-        return ""
-    name = f" at {escape(str(environ.get('REQUEST_METHOD')))} {escape(str(environ['RAW_URI']))}"
-    if exchange.endpoint.request_ids is not None:
-        name += f" (request id {escape(str(environ.get(NAME)))})"
-    return name
-
-
 # What the watchdog and SIGUSR1 call a greenlet that serves a request.
-JOBS[Endpoint._serve.__code__] = lambda local: (local["handle"], "the request" + _request(local["exchange"]))
+JOBS[Endpoint._serve.__code__] = lambda local: "the request" + local["exchange"].request_line

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
 from streamserve.http.file_wrapper import FileWrapper
+from streamserve.http.log_line import escape
 from streamserve.http.request_body import BrokenRequestBody
+from streamserve.http.request_ids import NAME
 from streamserve.http.response_head import ResponseHead
 
 if TYPE_CHECKING:
@@ -56,9 +58,9 @@ class Exchange:
     would be a tenth of a request's cost.
 
     Attributes:
-        broken: why the request's body could not be read; set only where there are flags. The fault is
-            the client's: an application's 5xx gives way to the answer of that error.
-        environ: what the application was called with; None until it is built.
+        broken: why the request's body could not be read, as the arguments of BrokenRequestBody; set only where there
+            are flags. The fault is the client's: an application's 5xx gives way to the answer of that error.
+        environ: what the application was called with; None until it is built, and after the end.
         head: what start_response was given, as bytes; None before.
         flags: the last word of the request's record (api.h).
         started: the head has left.
@@ -82,7 +84,7 @@ class Exchange:
 
     _chunked: bool
     _left: int
-    broken: BrokenRequestBody | None
+    broken: tuple[str, int, int] | None
     done: bool
     endpoint: Endpoint
     environ: Environ | None
@@ -102,6 +104,17 @@ class Exchange:
         """The client speaks HTTP/1.0."""
         return self.flags & lib.SS_REQUEST_HTTP10 != 0
 
+    @property
+    def request_line(self) -> str:
+        """Which request it is, for a log line: " at GET /path", escaped; "" before that is known."""
+        environ = self.environ or {}
+        if "RAW_URI" not in environ:
+            return ""
+        line = f" at {escape(str(environ.get('REQUEST_METHOD')))} {escape(str(environ['RAW_URI']))}"
+        if self.endpoint.request_ids is not None:
+            line += f" (request id {escape(str(environ.get(NAME)))})"
+        return line
+
     # ---- what PEP 3333 gives the application
 
     def start_response(
@@ -120,7 +133,10 @@ class Exchange:
             BaseException: that of exc_info, when the head has left.
         """
         if self.head is not None:
-            self._restart(exc_info)
+            try:
+                self._restart(exc_info)
+            finally:
+                exc_info = None  # what is raised is its error, whose traceback has this frame
         cache = self.endpoint.head_cache
         if headers == cache.last_headers and status == cache.last_status:
             self.head = cache.last_head
@@ -132,7 +148,10 @@ class Exchange:
         if not exc_info:
             raise AssertionError("start_response was called a second time without exc_info (PEP 3333)")
         if self.started or self.done:
-            raise exc_info[1].with_traceback(exc_info[2])
+            try:
+                raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # as in start_response
 
     def write(self, data: bytes) -> None:
         """Sends a piece of the body; for applications that cannot return an iterable.
@@ -255,7 +274,7 @@ class Exchange:
         """The head's bytes and the flags of the first send: how is the end of the body told?"""
         head = self._need_head()
         if self.flags and self.broken is not None and head.status >= 500:
-            raise self.broken
+            raise BrokenRequestBody(*self.broken)
         self.started = True
         self.sent = 0
         self._chunked = False
@@ -277,17 +296,25 @@ class Exchange:
         if len(data) <= PIECE:
             self._give(data, flags | end, prefix)
             return
-        view = memoryview(data)
-        for start in range(0, len(data), PIECE):
-            final = start + PIECE >= len(data)
-            self._give(ffi.from_buffer(view[start : start + PIECE]), flags | (end if final else 0), prefix)
-            flags &= ~_HEAD
-            prefix = b""
-
-    def _give(self, data: Any, flags: int, prefix: bytes = b"") -> None:
-        """Hands a piece to the core, and parks when its queue is full."""
-        endpoint = self.endpoint
         size = len(data)
+        # An error may keep this frame in a cycle, whose members the collector clears in any order. A memoryview that is
+        # still exported then is read through NULL by CPython 3.11 and 3.12: what is exported here are the bytes.
+        with ffi.from_buffer(data) as first:
+            for start in range(0, size, PIECE):
+                final = start + PIECE >= size
+                self._give(first + start, flags | (end if final else 0), prefix, min(PIECE, size - start))
+                flags &= ~_HEAD
+                prefix = b""
+
+    def _give(self, data: Any, flags: int, prefix: bytes = b"", size: int = -1) -> None:
+        """Hands a piece to the core, and parks when its queue is full.
+
+        Args:
+            data: bytes, or a pointer to `size` of them.
+        """
+        endpoint = self.endpoint
+        if size < 0:
+            size = len(data)
         queued = _send(endpoint.core, self.handle, prefix, len(prefix), data, size, flags)
         if flags & _LAST:
             self.done = True

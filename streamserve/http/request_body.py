@@ -162,6 +162,6 @@ class RequestBody:
         if refusal <= 0:
             raise BrokenRequestBody("the client went away before its request body was complete", 400, 0)
         text = ffi.string(lib.ss_refusal_text(refusal)).decode()
-        error = BrokenRequestBody(f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
-        self._exchange.broken = error
-        raise error
+        # What it says is kept, not the error: its traceback holds this frame, which holds the exchange.
+        self._exchange.broken = (f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
+        raise BrokenRequestBody(*self._exchange.broken)

@@ -57,7 +57,10 @@ class RequestIds:
         exchange = start_response.__self__
 
         def start_with_id(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            write = start_response(status, headers, exc_info)
+            try:
+                write = start_response(status, headers, exc_info)
+            finally:
+                exc_info = None  # what is raised may be its error, whose traceback has this frame
             exchange.head = self._added(exchange.head, request_id)
             return write
 

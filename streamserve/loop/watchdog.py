@@ -5,6 +5,8 @@ limit. A loop that is still in the same job as before, without having polled in
 between, blocks; when that has lasted for the limit, the stack of its native
 thread is what blocks it. Nothing is traced and the loop itself does nothing for
 it: the core stamps the end of each poll, and `hub.budget` counts the jobs since.
+A look takes the two numbers and no more: it reads nothing of what it watches, whose
+objects would live longer for it. The stack and its variables are for a report alone.
 
 A report must come while the loop is blocked, perhaps in the middle of logging.
 So the thread takes no lock of Python's and no logger: it gives a text to a function
@@ -44,7 +46,7 @@ REMEDY = """\
   should have let others run (time.sleep, a socket), it was imported before it was patched: patch first."""
 
 Report = Callable[[str], None]
-_Moment = tuple[int, int, object]
+_Moment = tuple[int, int]
 
 
 def write_to_stderr(text: str) -> None:
@@ -181,11 +183,10 @@ class Watchdog:
         watched.polled = watched.polled or entered != 0
         if not entered and watched.polled:
             return cadence
-        frames = frames_of(sys._current_frames().get(hub.thread_ident))
-        if not entered and frames and frames[0].f_code is Hub._poll.__code__:
+        frame = sys._current_frames().get(hub.thread_ident)
+        if not entered and frame is not None and frame.f_code is Hub._poll.__code__:
             return cadence
-        job = job_of(frames)
-        moment = (entered, hub.budget, None if job is None else job[0])
+        moment = (entered, hub.budget)
         if moment != watched.moment:
             # A call that holds the GIL keeps this thread from looking: what it finds then began before.
             late = now - self._due > watched.limit / 2
@@ -195,11 +196,12 @@ class Watchdog:
             return min(cadence, left)
         if not watched.told and lib.ss_loop_entered(hub.core) == entered:
             watched.told = True
-            self._blocked(watched, now, "the main greenlet or a raw one" if job is None else job[1], frames)
+            self._blocked(watched, now, frames_of(frame))
         return cadence
 
-    def _blocked(self, watched: _Watched, now: float, who: str, frames: list[FrameType]) -> None:
+    def _blocked(self, watched: _Watched, now: float, frames: list[FrameType]) -> None:
         lines = lines_of(frames)
+        who = job_of(frames) or "the main greenlet or a raw one"
         frames.clear()  # they hold what the application's variables hold
         if not lines:  # its native thread has ended
             return
@@ -220,7 +222,7 @@ class Watchdog:
         )
 
 
-JOBS[Watchdog._run.__code__] = lambda local: (0, "the watchdog")
+JOBS[Watchdog._run.__code__] = lambda local: "the watchdog"
 
 _watchdog: Watchdog | None = None
 
