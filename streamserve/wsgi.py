@@ -96,7 +96,8 @@ class WSGIServer:
 
     @property
     def started(self) -> bool:
-        return bool(self._endpoints)
+        """Whether it accepts. A child of fork has to start it again."""
+        return any(endpoint.core is endpoint.hub.core for endpoint in self._endpoints.values())
 
     @property
     def address(self) -> Any:
@@ -116,6 +117,9 @@ class WSGIServer:
         """
         if self.started:
             return
+        if self._endpoints:  # a child of fork: they are the parent's, and so is what holds places
+            self._close_listeners()
+            self.active = 0
         hub = self._hub = get_hub()
         self.refusals.open(hub)
         heads = HeadCache(self.settings.server_header)
@@ -202,11 +206,7 @@ class WSGIServer:
 
     def close(self) -> None:
         """Stops at once: every connection ends, greenlets that wait on one are told."""
-        self.waiting.clear()
-        for number, endpoint in self._endpoints.items():
-            lib.ss_listener_close(endpoint.core, number)
-            endpoint.close()
-        self._endpoints.clear()
+        self._close_listeners()
         self._close_sockets()
         self.refusals.close()
         if self.access_log is not None:
@@ -215,6 +215,14 @@ class WSGIServer:
             if core is waiter.hub.core:  # else: a child of fork, and the greenlet is the parent's
                 waiter.wake()
         self._stopped.clear()
+
+    def _close_listeners(self) -> None:
+        """Ends the listeners in the core, with their connections; of a parent's, a child closes its copies only."""
+        self.waiting.clear()
+        for number, endpoint in self._endpoints.items():
+            lib.ss_listener_close(endpoint.core, number)
+            endpoint.close()
+        self._endpoints.clear()
 
     def _close_sockets(self) -> None:
         for socket in self.sockets:

@@ -12,6 +12,7 @@ from streamserve import get_hub, spawn
 from streamserve.core import lib
 from streamserve.loop.waiting import sleep
 from streamserve.wsgi import WSGIServer
+from tests.support.client import Client
 from tests.support.server import Running, eventually
 from tests.wsgi.conftest import Serve
 
@@ -311,6 +312,54 @@ def test_a_child_of_fork_that_closes_the_parents_server_wakes_none_of_its_greenl
     assert running.call(close_in_child) == 0  # neither the reader, nor who called serve_forever
     client.send(b"x" * 20000)
     assert client.response().body == b"x" * 20000
+
+
+def test_a_child_of_fork_starts_the_parents_server_again_and_serves_its_own_clients() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"%d" % os.getpid()]
+
+    server = WSGIServer("127.0.0.1:0", app)
+    server.start()
+    assert server.started
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(60)
+            assert not server.started
+            server.serve_forever()
+        finally:
+            os._exit(code)
+    try:
+        with Client(server.address) as client:  # the parent's loop stands still
+            client.send(GET)
+            assert client.response().body == b"%d" % child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        server.close()
+
+
+def test_a_child_of_fork_that_a_handler_made_starts_the_server_with_all_places_free(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] != "/fork":
+            os._exit(7)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            running.server.serve_forever()
+        return [b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+    running = serve(app, concurrency=1)
+    with running.client() as client:
+        client.send(b"GET /fork HTTP/1.1\r\nHost: h\r\n\r\n")
+        eventually(lambda: running.server.active == 1, "the parent's loop stands still")
+        with Client(running.addresses[0]) as of_child:
+            of_child.send(GET)
+            assert of_child.ended()
+        assert client.response().body == b"7"
 
 
 def test_a_child_of_fork_that_returns_from_its_handler_touches_no_connection(serve: Serve) -> None:
