@@ -3,7 +3,9 @@
 import logging
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from socket import socket as Socket
 from wsgiref.types import WSGIApplication
@@ -11,6 +13,7 @@ from wsgiref.types import WSGIApplication
 from streamserve import __version__, get_hub, signal_handler, spawn
 from streamserve.address import address_of, open_listeners
 from streamserve.cluster.app import load_app
+from streamserve.cluster.forced_end import ForcedEnd
 from streamserve.cluster.logs import configure_logging
 from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.core import ffi, lib
@@ -38,8 +41,8 @@ class Worker:
     def run(self) -> int:
         """Serves until SIGINT, SIGTERM or SIGHUP has stopped the server.
 
-        The first signal lets the running requests finish, for at most graceful_timeout; the second ends them. With TLS
-        SIGHUP reloads the certificates instead.
+        The first signal lets the running requests finish, for at most graceful_timeout; the second ends them. If one of
+        them blocks the loop, it ends this process. With TLS SIGHUP reloads the certificates instead.
 
         Returns:
             The exit code, 0.
@@ -58,12 +61,14 @@ class Worker:
             server = self._make_server(listeners, application)
             cleanup.callback(server.close)
             shutdown = Shutdown(server, self.settings.graceful_timeout)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
-            if server.certificates is None:  # HUP: its terminal was closed
-                cleanup.callback(signal_handler(signal.SIGHUP, shutdown.ask, signal.SIGHUP).cancel)
+            stopping = [signal.SIGINT, signal.SIGTERM]
+            if server.certificates is None:
+                stopping.append(signal.SIGHUP)  # its terminal was closed
             else:
                 cleanup.callback(signal_handler(signal.SIGHUP, reload_certificates, server).cancel)
+            for number in stopping:
+                cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
+            cleanup.callback(ForcedEnd(stopping, self.settings.graceful_timeout, flushes(server)).close)
             cleanup.callback(watch_loop(self.settings.block_warning))
             server.start()
             secure = server.certificates is not None
@@ -97,6 +102,12 @@ class Worker:
                 os.getpid(),
                 backend,
             )
+
+
+def flushes(server: WSGIServer) -> list[Callable[[], object]]:
+    """What writes that which is still to be written: the access log's lines, and what the application printed."""
+    logs = [] if server.access_log is None else [server.access_log.flush]
+    return [*logs, *(stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None)]
 
 
 def reload_certificates(server: WSGIServer) -> None:

@@ -14,9 +14,14 @@ interrupt is queued, and the hub raises it in the main greenlet.
 from __future__ import annotations
 
 import _socket
+import os
 import signal
 import threading
-from collections.abc import Callable
+from _socket import MSG_PEEK
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from select import POLLIN
+from select import poll as native_poll
 from types import FrameType
 from typing import Any
 
@@ -24,6 +29,10 @@ from streamserve.core import lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
+
+
+def _nobody(numbers: bytes) -> None:
+    """What `told` is while nobody counts signals."""
 
 
 class _WakeUp:
@@ -36,14 +45,18 @@ class _WakeUp:
         self.reader.setblocking(False)
         self.writer.setblocking(False)
         self.handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)
+        self.told: Callable[[bytes], None] = _nobody
         hub.woken = self.empty
         signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
 
     def empty(self) -> None:
         """Reads what signals wrote: the poll hears of the next one only then."""
         try:
-            while len(self.reader.recv(4096)) == 4096:
-                pass
+            while True:
+                numbers = self.reader.recv(4096)
+                self.told(numbers)
+                if len(numbers) < 4096:
+                    break
         except BlockingIOError:
             pass
         if self.hub is hub_of_thread() and self.core == self.hub.core:
@@ -81,6 +94,70 @@ def _ensure_wake_up(hub: Hub) -> _WakeUp:
     if _wake_up is None or _wake_up.core != hub.core:
         _wake_up = _WakeUp(hub)
     return _wake_up
+
+
+LOOK = 0.05
+"""Seconds between two looks for further signals while the main thread does not come to the first ones."""
+
+
+class SignalCounter:
+    """Counts signals from another native thread as they arrive, whether or not the main one comes to their functions.
+
+    Call it in the main thread; `wait` in one other.
+
+    Args:
+        numbers: The signals that count.
+    """
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = frozenset(numbers)
+        self._wake_up = _ensure_wake_up(get_hub())
+        self._read: tuple[int, ...] = ()  # those that the main thread has taken from the socket
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll, self._poll_event = native_poll(), native_poll()
+        self._poll.register(self._wake_up.reader, POLLIN)
+        self._poll.register(self._event, POLLIN)
+        self._poll_event.register(self._event, POLLIN)
+        self._wake_up.told = self._take
+
+    def _take(self, numbers: bytes) -> None:
+        """The main thread came to the signals."""
+        self._read += self._those(numbers)
+        os.eventfd_write(self._event, 1)
+
+    def _those(self, numbers: bytes) -> tuple[int, ...]:
+        return tuple(number for number in numbers if number in self._numbers)
+
+    def arrived(self) -> tuple[int, ...]:
+        """Their numbers, in the order in which they arrived."""
+        before = self._read
+        unread = self._those(self._unread())
+        return before + unread if self._read is before else self._read
+
+    def _unread(self) -> bytes:
+        """What the main thread did not come to yet."""
+        try:
+            return self._wake_up.reader.recv(4096, MSG_PEEK)
+        except BlockingIOError:
+            return b""
+
+    def wait(self, seconds: float | None) -> None:
+        """Waits until signals arrive or were read, for so many seconds at most (None: as long as it takes)."""
+        if self._unread():  # they lie there for as long as the main thread is blocked: others are looked for in turns
+            self._poll_event.poll(1000 * (LOOK if seconds is None else min(seconds, LOOK)))
+        else:
+            self._poll.poll(None if seconds is None else 1000 * seconds)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._event)
+
+    def wake(self) -> None:
+        """Ends a `wait`."""
+        os.eventfd_write(self._event, 1)
+
+    def close(self) -> None:
+        """Counts no longer; nobody may be in `wait`."""
+        self._wake_up.told = _nobody
+        os.close(self._event)
 
 
 class SignalHandler:

@@ -12,6 +12,7 @@ import pytest
 from streamserve import Greenlet, getcurrent, joinall, signal_handler, sleep, spawn
 from streamserve.loop import hub as hub_module
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.signals import SignalCounter
 
 NUMBER = signal.SIGUSR1
 
@@ -201,3 +202,29 @@ def test_what_a_handler_of_the_programs_own_wrote_is_emptied() -> None:
     finally:
         signal.signal(NUMBER, before)
         ours.cancel()
+
+
+def test_signals_are_counted_in_another_thread_before_and_after_the_main_one_reads_them() -> None:
+    handler = signal_handler(NUMBER, int)
+    counter = SignalCounter([NUMBER])
+    seen: list[tuple[int, ...]] = []
+
+    def look() -> None:
+        counter.wait(None)
+        seen.append(counter.arrived())
+
+    def native(function: Any) -> None:
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join()
+
+    try:
+        handler._wake_up.writer.send(bytes([NUMBER, signal.SIGUSR2]))  # as the interpreter does when they arrive
+        native(look)
+        sleep(0.001)  # the hub reads them
+        native(look)
+        native(lambda: seen.append(counter.arrived()))
+    finally:
+        counter.close()
+        handler.cancel()
+    assert seen == [(NUMBER,)] * 3
