@@ -15,6 +15,7 @@ ROOMS = [
     "core/loop",
     "core/stream",
     "core/http",
+    "core/websocket",
     "loop",
     "sync",
     "green",

@@ -31,6 +31,7 @@ STRUCTS = {
     "ResponseHead": "ss_response_head",
     "TlsPlain": "ss_tls_plain",
     "Network": "ss_network",
+    "WsConfig": "ss_ws_config",
 }
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -60,6 +60,15 @@ class Chunked(CData):
     stage: int
     done: int
 
+class WsConfig(CData):
+    ping_interval: int
+    ping_timeout: int
+    close_timeout: int
+    max_message: int
+    out_limit: int
+    deflate: int
+    drop: int
+
 class ListenerConfig(CData):
     limits: Http1Limits
     max_body: int
@@ -334,6 +343,42 @@ class Lib:
     def ss_frame_new(self, data: bytes | CData, length: int, /) -> CData: ...
     def ss_frame_free(self, frame: CData, /) -> None: ...
     def ss_conn_send_frame(self, loop: CData, conn: int, frame: CData, /) -> int: ...
+
+    # enum ss_ws_opcode
+    SS_WS_CONTINUATION: int
+    SS_WS_TEXT: int
+    SS_WS_BINARY: int
+    SS_WS_CLOSE: int
+    SS_WS_PING: int
+    SS_WS_PONG: int
+
+    # enum ss_ws_code
+    SS_WS_NORMAL: int
+    SS_WS_GOING_AWAY: int
+    SS_WS_PROTOCOL_ERROR: int
+    SS_WS_NO_CODE: int
+    SS_WS_ABNORMAL: int
+    SS_WS_BAD_DATA: int
+    SS_WS_TOO_BIG: int
+    SS_WS_FAILED: int
+    SS_WS_OVERLOADED: int
+    SS_WS_COMPRESSED: int
+    SS_WS_LENGTH_SHIFT: int
+    SS_MESSAGE_WORDS: int
+    SS_MESSAGES: int
+    SS_WS_PAYLOAD_BYTES: int
+    SS_WS_SMALL: int
+    def ss_loop_messages(self, loop: CData, /) -> CData: ...
+    def ss_ws_payloads(self, loop: CData, /) -> CData: ...
+    def ss_ws_take(self, loop: CData, conn: int, /) -> CData: ...
+    def ss_ws_upgrade(self, loop: CData, conn: int, head: bytes | CData, length: int, config: WsConfig, /) -> int: ...
+    def ss_ws_send(
+        self, loop: CData, conn: int, opcode: int, data: bytes | CData, length: int, flags: int, /
+    ) -> int: ...
+    def ss_ws_close(self, loop: CData, conn: int, code: int, reason: bytes | CData, length: int, /) -> int: ...
+    def ss_ws_reading(self, loop: CData, conn: int, on: int, /) -> int: ...
+    def ss_ws_frame_new(self, opcode: int, data: bytes | CData, length: int, flags: int, /) -> CData: ...
+    def ss_ws_broadcast(self, loop: CData, conns: CData, count: int, frame: CData, skipped: CData, /) -> int: ...
 
     # enum ss_tls_want
     SS_TLS_READ: int

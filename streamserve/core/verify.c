@@ -1,6 +1,7 @@
 /* Self-examination: walks every structure and says what does not hold. */
 
 #include "http/http.h"
+#include "websocket/websocket.h"
 
 static const char *verify_timers(const ss_loop *loop) {
     uint32_t counted = 0;
@@ -79,6 +80,18 @@ static const char *verify_http(const ss_conn *conn) {
     return NULL;
 }
 
+static const char *verify_websocket(const ss_ws *ws) {
+    if (ws->state >= SS_WS_CLOSED)
+        return "a closed WebSocket still has a slot";
+    if (ws->length > ws->capacity || (!ws->message && ws->capacity))
+        return "a message has wrong bounds";
+    if (ws->state >= SS_WS_FLUSH && (ws->message || ws->in_frame))
+        return "a WebSocket that ends still reads a message";
+    if (ws->state > SS_WS_CLOSING && !ws->told)
+        return "a WebSocket ends, and Python was not told";
+    return NULL;
+}
+
 typedef struct {
     uint32_t connections, requests, fds, buffers, files, tls;
     int64_t queued, held;
@@ -110,6 +123,10 @@ static const char *verify_slot(const ss_loop *loop, uint32_t index, tally *sum) 
     sum->held += stream->in_capacity + capacity_of(&stream->out) + (stream->tls ? capacity_of(&stream->tls->out) : 0);
     sum->tls += stream->tls != NULL;
     const char *fault = verify_stream(stream);
+    if (!fault && io->class == &ss_websocket.class) {
+        sum->held += ((const ss_ws *)stream)->capacity;
+        return verify_websocket((const ss_ws *)stream);
+    }
     if (fault || io->class != &ss_http.class)
         return fault;
     sum->requests += ((const ss_conn *)stream)->state == SS_CONN_REQUEST;

@@ -10,5 +10,6 @@
 #include "api/inspection.h"
 #include "api/loop.h"
 #include "api/tls.h"
+#include "api/websocket.h"
 
 #endif

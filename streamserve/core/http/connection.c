@@ -55,6 +55,17 @@ void ss_conn_close(ss_loop *loop, ss_conn *conn) {
     ss_stream_close(loop, &conn->stream, false);
 }
 
+/* The request is over, and the connection speaks another protocol from now on: conn is freed.
+ * NULL: no memory, and the connection is closed. */
+ss_stream *ss_conn_hand_on(ss_loop *loop, ss_conn *conn, const ss_protocol *protocol) {
+    ss_request_release(conn);
+    ss_conn_move(loop, conn, SS_CONN_CLOSED);
+    ss_stream *stream = ss_stream_become(loop, &conn->stream, protocol);
+    if (!stream)
+        ss_stream_close(loop, &conn->stream, false);
+    return stream;
+}
+
 /* Frees conn; its descriptor, which is the caller's now, stays open. */
 int ss_conn_leave(ss_loop *loop, ss_conn *conn) {
     int fd = conn->stream.io.fd;

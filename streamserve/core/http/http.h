@@ -131,6 +131,7 @@ void ss_conn_note_progress(ss_loop *loop, ss_conn *conn);
 void ss_conn_fail(ss_loop *loop, ss_conn *conn);
 void ss_conn_await_body(ss_loop *loop, ss_conn *conn);
 void ss_conn_response_goes_on(ss_loop *loop, ss_conn *conn, bool stalled);
+ss_stream *ss_conn_hand_on(ss_loop *loop, ss_conn *conn, const ss_protocol *protocol); /* frees conn */
 int ss_conn_leave(ss_loop *loop, ss_conn *conn); /* frees conn; returns its descriptor */
 void ss_conn_close(ss_loop *loop, ss_conn *conn); /* frees conn */
 void ss_conn_end(ss_loop *loop, ss_conn *conn); /* may free conn, like all that follow */

@@ -55,11 +55,16 @@ static void run_pending(ss_loop *loop) {
     }
 }
 
+/* Is there something that Python should see at once? */
+static bool reported(const ss_loop *loop) {
+    return loop->request_count || loop->event_count || loop->message_count;
+}
+
 static int64_t wait_time(const ss_loop *loop, int64_t timeout_ns) {
     int64_t due = ss_timers_next(loop);
     if (loop->next_sweep < due)
         due = loop->next_sweep;
-    if (loop->request_count || loop->event_count || loop->pending_count)
+    if (reported(loop) || loop->pending_count)
         return 0;
     if (due != INT64_MAX) {
         int64_t left = due > loop->now ? due - loop->now : 0;
@@ -95,7 +100,7 @@ static void dispatch_fired(ss_loop *loop, const ss_fired *fired, int count) {
 
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
     ss_fired fired[SS_BATCH];
-    loop->request_count = loop->event_count = 0;
+    loop->request_count = loop->event_count = loop->message_count = 0;
     loop->polls++;
     loop->polling = true;
     loop->now = ss_clock(loop);
@@ -103,7 +108,7 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
         run_pending(loop);
     ss_timers_fire(loop);
     /* Idle or not, ss_loop_wake may have been called: that is looked at first. */
-    bool idle = timeout_ns == -1 && !loop->event_count && !loop->request_count && nothing_can_happen(loop);
+    bool idle = timeout_ns == -1 && !reported(loop) && nothing_can_happen(loop);
     int64_t timeout = idle ? 0 : wait_time(loop, timeout_ns);
     int count = wait_for_events(loop, timeout, fired);
     if (count > 0)
@@ -115,13 +120,13 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
     loop->polling = false;
     if (count < 0)
         return count;
-    if (idle && !loop->event_count && !loop->request_count)
+    if (idle && !reported(loop))
         return SS_IDLE;
     return ss_loop_found(loop);
 }
 
 int64_t ss_loop_found(const ss_loop *loop) {
-    return (int64_t)loop->request_count | (int64_t)loop->event_count << 16;
+    return (int64_t)loop->request_count | (int64_t)loop->event_count << 16 | (int64_t)loop->message_count << 32;
 }
 
 int64_t *ss_loop_requests(ss_loop *loop) {

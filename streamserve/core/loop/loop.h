@@ -119,7 +119,7 @@ struct ss_loop {
     const char *violation; /* what a guest did that its rules do not allow, for ss_verify */
 
     int64_t polls; /* ever: also the name of the poll that runs, or ran last */
-    uint32_t request_count, event_count;
+    uint32_t request_count, event_count, message_count;
     int64_t requests[SS_BATCH * SS_REQUEST_WORDS];
     int64_t events[SS_EVENTS * SS_EVENT_WORDS];
 };

@@ -33,6 +33,7 @@ static void streams_free(ss_loop *loop, ss_guest *guest) {
     ss_tls_forget_ended(loop);
     ss_pending_remove(loop, &streams->endings);
     ss_buffers_free(streams);
+    free(streams->batch);
     if (streams->reserve_fd >= 0)
         close(streams->reserve_fd);
     free(streams);

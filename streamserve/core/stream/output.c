@@ -14,16 +14,21 @@
 
 /* ---- frames ---- */
 
-ss_frame *ss_frame_new(const char *data, int64_t length) {
-    if (length < 0 || length > SS_MOST_OUT)
-        return NULL;
-    ss_frame *frame = malloc(sizeof *frame + (size_t)length);
+ss_frame *ss_frame_join(const char *head, size_t head_length, const char *data, size_t length) {
+    ss_frame *frame = malloc(sizeof *frame + head_length + length);
     if (!frame)
         return NULL;
     frame->uses = 1;
-    frame->length = (uint32_t)length;
-    memcpy(frame->data, data, (size_t)length);
+    frame->length = (uint32_t)(head_length + length);
+    if (head_length)
+        memcpy(frame->data, head, head_length);
+    if (length)
+        memcpy(frame->data + head_length, data, length);
     return frame;
+}
+
+ss_frame *ss_frame_new(const char *data, int64_t length) {
+    return length < 0 || length > SS_MOST_OUT ? NULL : ss_frame_join(NULL, 0, data, (size_t)length);
 }
 
 void ss_frame_free(ss_frame *frame) {

@@ -31,6 +31,20 @@ fail:
     return NULL;
 }
 
+/* The same stream, for another protocol: what the old one kept of it is the caller's to release
+ * before. The old structure is freed; NULL: no memory, and nothing has changed. */
+ss_stream *ss_stream_become(ss_loop *loop, ss_stream *stream, const ss_protocol *protocol) {
+    ss_stream *after = calloc(1, protocol->size);
+    if (!after)
+        return NULL;
+    ss_pending_remove(loop, &stream->io);
+    *after = *stream;
+    after->io.class = &protocol->class;
+    loop->slots[after->io.index].io = &after->io;
+    free(stream);
+    return after;
+}
+
 void ss_stream_close(ss_loop *loop, ss_stream *stream, bool keep_fd) {
     int fd = stream->io.fd;
     if (stream->tls)

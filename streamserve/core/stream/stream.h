@@ -146,6 +146,7 @@ typedef struct {
     ss_tls *tls_ended;       /* connections that are over, which Python is to be told */
     int64_t peers_poll;      /* the poll that `peers` and `refused` are of */
     uint32_t peer_count, refused_count;
+    void *batch;             /* owned, one block of memory: what a protocol reports in a poll */
     char peers[SS_PEERS * SS_PEER_BYTES];
     ss_peer refused[SS_REFUSED_PEERS];
     char scratch[SS_SCRATCH];
@@ -192,6 +193,7 @@ void ss_buffers_free(ss_streams *streams);
 
 /* output.c */
 int ss_out_append(ss_loop *loop, ss_output *out, const struct iovec *pieces, size_t count, size_t skip);
+ss_frame *ss_frame_join(const char *head, size_t head_length, const char *data, size_t length);
 int ss_out_append_frame(ss_loop *loop, ss_output *out, ss_frame *frame, size_t skip);
 void ss_out_put_file(ss_output *out, ss_segment *file);
 ss_piece ss_out_front(const ss_output *out);
@@ -226,6 +228,7 @@ static inline void ss_peers_renew(ss_loop *loop) {
 
 /* stream.c */
 ss_stream *ss_stream_make(ss_loop *loop, ss_listener *listener, int fd, const struct sockaddr_storage *peer);
+ss_stream *ss_stream_become(ss_loop *loop, ss_stream *stream, const ss_protocol *protocol);
 void ss_stream_close(ss_loop *loop, ss_stream *stream, bool keep_fd); /* releases all that it has, and frees it */
 int64_t ss_stream_receive(ss_loop *loop, ss_stream *stream, char *into, size_t room); /* as ss_socket_receive */
 int ss_stream_send(ss_loop *loop, ss_stream *stream, struct iovec *pieces, size_t count, bool more);

@@ -1,0 +1,38 @@
+/* From HTTP to WebSocket: the connection stays, its handle too; only what it speaks is another. */
+
+#include "http/http.h"
+#include "websocket/websocket.h"
+
+static uint32_t ms_of(int64_t ns) {
+    int64_t ms = (ns + 999999) / 1000000;
+    return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+}
+
+static void configure(ss_ws *ws, const ss_ws_config *config) {
+    ws->ping_interval_ms = ms_of(config->ping_interval);
+    ws->ping_timeout_ms = ms_of(config->ping_timeout);
+    ws->close_timeout_ms = ms_of(config->close_timeout);
+    ws->max_message = config->max_message;
+    ws->out_limit = config->out_limit;
+    ws->deflate = config->deflate != 0;
+    ws->drop = config->drop != 0;
+}
+
+int ss_ws_upgrade(ss_loop *loop, int64_t handle, const char *head, int64_t length, const ss_ws_config *config) {
+    ss_conn *conn = ss_conn_find(loop, handle);
+    if (!conn)
+        return SS_GONE;
+    if (conn->state != SS_CONN_REQUEST || conn->response_started || ss_body_pending(conn) || length < 0)
+        return SS_MISUSE;
+    if (!ss_ws_payloads(loop))
+        return SS_NOMEM;
+    struct iovec piece = {.iov_base = (char *)(uintptr_t)head, .iov_len = (size_t)length};
+    if (conn->stream.dead || ss_stream_send(loop, &conn->stream, &piece, 1, false) != SS_OK)
+        return SS_BROKEN;
+    ss_stream *stream = ss_conn_hand_on(loop, conn, &ss_websocket);
+    if (!stream)
+        return SS_NOMEM;
+    configure((ss_ws *)stream, config);
+    ss_ws_begin(loop, (ss_ws *)stream);
+    return SS_OK;
+}

@@ -1,0 +1,92 @@
+/* WebSocket on a stream: the connection, its states, and what its files say to each other.
+ *
+ * websocket.c is the driver: it alone changes a state, sets a deadline, or frees. messages.c
+ * reads frames and answers; sending.c is what Python asks for. */
+#ifndef SS_WEBSOCKET_H
+#define SS_WEBSOCKET_H
+
+#include "stream/stream.h"
+#include "websocket/frame.h"
+
+enum ss_ws_state {
+    SS_WS_OPEN = 0,  /* messages go both ways */
+    SS_WS_CLOSING,   /* our Close is sent, the peer's is awaited; its messages are dropped */
+    SS_WS_FLUSH,     /* nothing more is read; what is queued, with our Close at its end, goes out */
+    SS_WS_LINGER,    /* our side is shut, input is dropped until the peer closes */
+    SS_WS_CLOSED,
+    SS_WS_STATES
+};
+
+typedef struct {
+    ss_stream stream; /* first */
+    uint8_t state;    /* enum ss_ws_state */
+    bool told;        /* Python had the Close record: nothing more is reported */
+    bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
+    bool paused;      /* nothing is read: Python has enough */
+    bool heard;       /* something came since the deadline was set */
+    bool asked;       /* a ping is out */
+    bool leaving;     /* the server stops: the deadline is the moment of our Close */
+    bool deflate, drop;
+    uint16_t code;    /* enum ss_ws_code: how it ended, for Python; 0: it has not */
+    uint32_t max_message, out_limit; /* see ss_ws_config */
+    uint32_t ping_interval_ms, ping_timeout_ms, close_timeout_ms;
+    int64_t sent_poll; /* the poll in whose turn something was sent */
+    /* The frame that is being read: its payload's rest, behind in_start. */
+    uint64_t frame_left;
+    uint32_t mask_phase;
+    unsigned char mask[4];
+    uint8_t frame_opcode;
+    bool frame_fin;
+    bool in_frame;
+    /* The message: of several frames, or of one that has not come whole. */
+    bool in_message;   /* its first frame has come, its last has not */
+    uint8_t opcode;    /* of its first frame, with SS_WS_COMPRESSED */
+    ss_utf8 utf8;      /* of text */
+    char *message;     /* owned; what has come of it, or of a large one that Python is to take */
+    uint32_t length, capacity;
+    bool taken;        /* `message` is Python's... */
+    int64_t taken_poll; /* ...until the poll after this one */
+    uint8_t control_length;
+    char control[SS_WS_MOST_CONTROL]; /* payload of the control frame that is being read */
+} ss_ws;
+
+extern const ss_protocol ss_websocket; /* websocket.c */
+
+/* What the WebSockets of a loop share: the records of one poll. */
+typedef struct ss_ws_batch {
+    int64_t poll; /* of which the records are */
+    uint32_t count, used;
+    int64_t records[SS_MESSAGES * SS_MESSAGE_WORDS];
+    char payloads[SS_WS_PAYLOAD_BYTES];
+} ss_ws_batch;
+
+static inline ss_ws_batch *ss_ws_batch_of(const ss_loop *loop) {
+    return ss_streams_of(loop)->batch;
+}
+
+static inline ss_ws *ss_ws_find(const ss_loop *loop, int64_t handle) {
+    ss_io *io = ss_io_find(loop, handle);
+    return io && io->class == &ss_websocket.class ? (ss_ws *)io : NULL;
+}
+
+/* records.c */
+bool ss_ws_has_room(ss_loop *loop, size_t length); /* for one more record with such a payload */
+char *ss_ws_room(ss_loop *loop);                   /* where the payload goes; the record follows */
+void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, bool large);
+bool ss_ws_report_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason,
+                        size_t length); /* false: no room */
+
+/* messages.c */
+int ss_ws_read(ss_loop *loop,
+               ss_ws *ws); /* SS_NEED_DATA; SS_OK: there is more to do; SS_ERROR: ws->code says how it ends */
+void ss_ws_message_release(ss_loop *loop, ss_ws *ws);
+
+/* sending.c */
+int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length); /* SS_OK or SS_BROKEN */
+int ss_ws_transmit_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason, size_t length);
+
+/* websocket.c. Each may free ws. */
+void ss_ws_begin(ss_loop *loop, ss_ws *ws);
+void ss_ws_begin_closing(ss_loop *loop, ss_ws *ws); /* our Close was sent */
+
+#endif
