@@ -148,7 +148,7 @@ class Endpoint(Port):
         serve = self.serve
         server = self.server
         for _, handle, page, flags in item[1]:
-            hub.budget -= 1  # a job each: the poll comes after as many, and the watchdog tells them apart
+            hub.job = handle
             serve(handle, page, flags).environ = None  # whose input and hints lead back to the exchange
             server.active -= 1
             if server.waiting:
@@ -160,11 +160,14 @@ class Endpoint(Port):
 
     def _serve(self, handle: int, page: int, flags: int) -> Exchange:
         """Runs the application for one request record; raises nothing."""
-        exchange = self._spare or Exchange()
+        exchange = self._spare
+        if exchange is None:
+            exchange = Exchange()
+            exchange.environ = None
         self._spare = None
         exchange.endpoint = self
         exchange.handle, exchange.flags = handle, flags
-        exchange.head = exchange.environ = result = None
+        exchange.head = result = None
         exchange.started = exchange.done = False
         try:
             if flags == _AGAIN:

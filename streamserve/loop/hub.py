@@ -56,6 +56,7 @@ class Hub(RawGreenlet, FailureReports):
         core, timers, fd_watchers, ports, interrupts: those of its EventLoop, until a fork renews it.
         level_triggered: the backend reports readiness again as long as it lasts.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
+        job: which request of a poll runs, for the watchdog: in `ready` they are one item.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
         handle_error: called with (context, type, value, traceback) when a greenlet or callback failed.
@@ -73,6 +74,7 @@ class Hub(RawGreenlet, FailureReports):
         "fd_watchers",
         "idle_runners",
         "interrupts",
+        "job",
         "level_triggered",
         "ports",
         "ready",
@@ -99,6 +101,7 @@ class Hub(RawGreenlet, FailureReports):
         """Goes on with this loop; what is looked up for each wait is bound to the hub itself."""
         self.thread_ident = _get_ident()
         self.budget = BUDGET
+        self.job = 0
         self.fd_waits = 0
         self._loop = loop
         self.core = loop.core

@@ -4,8 +4,9 @@ One native thread looks at the loops of this process a few times within the
 limit. A loop that is still in the same job as before, without having polled in
 between, blocks; when that has lasted for the limit, the stack of its native
 thread is what blocks it. Nothing is traced and the loop itself does nothing for
-it: the core stamps the end of each poll, and `hub.budget` counts the jobs since.
-A look takes the two numbers and no more: it reads nothing of what it watches, whose
+it: the core stamps the end of each poll, `hub.budget` counts the jobs since, and
+`hub.job` tells the requests of one poll apart, which are run as one job of the budget.
+A look takes these numbers and no more: it reads nothing of what it watches, whose
 objects would live longer for it. The stack and its variables are for a report alone.
 
 A report must come while the loop is blocked, perhaps in the middle of logging.
@@ -46,7 +47,7 @@ REMEDY = """\
   should have let others run (time.sleep, a socket), it was imported before it was patched: patch first."""
 
 Report = Callable[[str], None]
-_Moment = tuple[int, int]
+_Moment = tuple[int, int, int]
 
 
 def write_to_stderr(text: str) -> None:
@@ -186,7 +187,7 @@ class Watchdog:
         frame = sys._current_frames().get(hub.thread_ident)
         if not entered and frame is not None and frame.f_code is Hub._poll.__code__:
             return cadence
-        moment = (entered, hub.budget)
+        moment = (entered, hub.budget, hub.job)
         if moment != watched.moment:
             # A call that holds the GIL keeps this thread from looking: what it finds then began before.
             late = now - self._due > watched.limit / 2
