@@ -61,6 +61,7 @@ class _Hinting:
         data = b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % b"".join(lines)
         queued = lib.ss_conn_interim(endpoint.core, exchange.handle, data, len(data))
         endpoint.send_now(exchange.handle)
+        exchange.spend(len(data))
         while queued > endpoint.high_water and not exchange.done:
             endpoint.wait(exchange.handle)
             queued = lib.ss_conn_queued(endpoint.core, exchange.handle)

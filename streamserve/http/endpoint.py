@@ -30,6 +30,7 @@ from streamserve.http.forwarded import FIELDS, ForwardedConflict
 from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.http.request_ids import with_ids
 from streamserve.http.response_head import HeadCache, ResponseHead
+from streamserve.http.turns import Turns
 from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
@@ -89,6 +90,7 @@ class Endpoint(Port):
         if server.settings.early_hints == "on":
             self.application = EarlyHints(self.application)
         self.core = hub.core
+        self.turns = Turns(hub)
         self.head_cache = head_cache
         self.high_water = PIECE
         self.sends_files = True  # the core may: nothing stands between its bytes and the socket

@@ -18,6 +18,7 @@ from streamserve.http.log_line import escape
 from streamserve.http.request_body import BrokenRequestBody
 from streamserve.http.request_ids import NAME
 from streamserve.http.response_head import ResponseHead
+from streamserve.http.turns import PIECE_COST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,9 +164,11 @@ class Exchange:
         """
         if not isinstance(data, bytes):
             raise LocalProtocolError(f"write() takes bytes, not {type(data).__name__}")
-        if data:
-            if self.done:
-                raise ResponseComplete(f"write() of {len(data)} bytes after the end of the response")
+        if not data:
+            self.spend(0)
+        elif self.done:
+            raise ResponseComplete(f"write() of {len(data)} bytes after the end of the response")
+        else:
             self._send(data, last=False)
 
     # ---- sending what the application returned
@@ -189,6 +192,8 @@ class Exchange:
                 self._send(piece, last=single)
                 if self.done:  # nobody reads the next piece, and it may never come
                     break
+            else:
+                self.spend(0)
         if self.done:
             self._report_rest(pieces)
         else:
@@ -303,11 +308,13 @@ class Exchange:
             for start in range(0, size, PIECE):
                 final = start + PIECE >= size
                 self._give(first + start, flags | (end if final else 0), prefix, min(PIECE, size - start))
+                if self.done:  # also: it was ended by others, while this waited
+                    return
                 flags &= ~_HEAD
                 prefix = b""
 
     def _give(self, data: Any, flags: int, prefix: bytes = b"", size: int = -1) -> None:
-        """Hands a piece to the core, and parks when its queue is full.
+        """Hands a piece to the core, and parks when its queue is full, or lets others run when it is their turn.
 
         Args:
             data: bytes, or a pointer to `size` of them.
@@ -322,11 +329,22 @@ class Exchange:
             raise ClientGone("the client went away before its response was complete")
         if not flags & _NO_BODY:
             self.sent += size
-        if queued >= endpoint.high_water and not self.done:
+        if self.done:
+            return
+        if queued >= endpoint.high_water:
             endpoint.send_now(self.handle)
             low_water = endpoint.high_water // 4  # as in output.c
             while not self.done and _queued(endpoint.core, self.handle) > low_water:
                 endpoint.wait(self.handle)
+        else:
+            self.spend(size)
+
+    def spend(self, size: int) -> None:
+        """Counts a piece of so many bytes that left without waiting, and lets others run when it is their turn."""
+        turns = self.endpoint.turns
+        turns.left -= size + PIECE_COST
+        if turns.left < 0:
+            turns.take()
 
     def _report_excess(self, count: int) -> None:
         """Logs, once a response, that bytes of its body are dropped."""

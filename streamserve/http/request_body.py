@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamserve.core import ffi, lib
 from streamserve.errors import RemoteProtocolError
+from streamserve.http.turns import PIECE_COST
 from streamserve.loop.hub import Hub
 
 if TYPE_CHECKING:
@@ -143,11 +144,16 @@ class RequestBody:
         """The next bytes of the body from the core, at most `room`; b"" at its end."""
         if self._ended:
             return b""
+        turns = self._exchange.endpoint.turns
         while True:
             if self._exchange.done:
                 raise BrokenRequestBody("the request is over: its body can no longer be read", 400, 0)
+            if turns.left < 0:  # not after the read: a kill or a Timeout that comes meanwhile would lose its bytes
+                turns.take()
+                continue
             count = lib.ss_conn_read(self._hub.core, self._connection, self._scratch, room)
             if count > 0:
+                turns.left -= count + PIECE_COST
                 data: bytes = ffi.unpack(self._scratch, count)
                 return data
             if count == 0:
