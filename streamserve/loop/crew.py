@@ -49,7 +49,10 @@ class Task:
         except BaseException as error:
             trace = error.__traceback__
             error.__traceback__ = trace.tb_next if trace is not None else None
+            del trace
             return None, error
+        finally:
+            del self  # the frames of the traceback lead back here, and the result has the error
 
     def report(self, error: BaseException) -> None:
         hub = self.hub
@@ -205,7 +208,7 @@ class Crew:
                 result.set_exception(error, (type(error), error, error.__traceback__))
                 task.report(error)
         finally:
-            del value, error, result
+            del task, value, error, result  # as in Task.run
             self._discount()
 
     def _discount(self) -> None:

@@ -87,9 +87,12 @@ class _Feeder(Greenlet):
         while (task := self._next_task()) is None:
             if self._ended and not self._left():
                 failure, self._failure = self._failure, None
-                if failure is not None:
+                if failure is None:
+                    raise StopIteration
+                try:
                     raise failure
-                raise StopIteration
+                finally:
+                    del failure  # its traceback holds this frame
             waiter = Waiter(get_hub())
             self._consumers.append(waiter)
             try:
@@ -102,7 +105,10 @@ class _Feeder(Greenlet):
                 raise
         if self._slots is not None:
             self._slots.release()
-        return task.get()
+        try:
+            return task.get()
+        finally:
+            del task  # which keeps the error, whose traceback holds this frame
 
     next = __next__
 

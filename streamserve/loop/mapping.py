@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -82,7 +83,11 @@ class Mapping:
         The first exception of a call, in that order, is raised; calls that were begun go on.
         """
         spawn = self.spawn
-        return [task.get() for task in [spawn(func, item) for item in iterable]]
+        tasks = deque([spawn(func, item) for item in iterable])
+        results = []
+        while tasks:  # what raises is in no variable here: its traceback holds this frame, and it its error
+            results.append(tasks.popleft().get())
+        return results
 
     def map_cb(
         self, func: Callable[..., Any], iterable: Iterable[Any], callback: Callable[[list[Any]], Any] | None = None

@@ -170,3 +170,4 @@ def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any
         raise
     finally:
         timeout.cancel()
+        del timeout  # its traceback holds this frame: they would hold each other

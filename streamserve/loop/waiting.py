@@ -203,7 +203,10 @@ def joinall(
     with iwait(greenlets, timeout, count) as ready:
         for greenlet in ready:
             if getattr(greenlet, "exception", None) is not None:
-                greenlet.get()
+                try:
+                    greenlet.get()
+                finally:
+                    del greenlets, greenlet, ready  # the traceback holds this frame, and it has the error
             done.append(greenlet)
     return done
 

@@ -147,3 +147,4 @@ class DatagramServer(BaseServer):
             self.handle(data, address)  # type: ignore[misc]
         finally:
             handlers.leave(greenlet)
+            del greenlet  # which keeps the error, whose traceback holds this frame

@@ -248,6 +248,7 @@ class StreamServer(BaseServer):
         finally:
             connection.close()
             handlers.leave(greenlet)
+            del greenlet  # which keeps the error, whose traceback holds this frame
             if self._paused and self._number >= 0:
                 self._paused = False
                 lib.ss_listener_allow(self._core, self._number, self._allowed)
