@@ -334,10 +334,13 @@ class Exchange:
         if queued >= endpoint.high_water:
             endpoint.send_now(self.handle)
             low_water = endpoint.high_water // 4  # as in output.c
+            waited = False
             while not self.done and _queued(endpoint.core, self.handle) > low_water:
                 endpoint.wait(self.handle)
-        else:
-            self.spend(size)
+                waited = True
+            if waited:
+                return
+        self.spend(size)  # also when the queue was full: TLS may have emptied it without a wait
 
     def spend(self, size: int) -> None:
         """Counts a piece of so many bytes that left without waiting, and lets others run when it is their turn."""
