@@ -1,15 +1,15 @@
-"""Writes docs/settings.md from the table in streamserve/settings.py: `python docs/generate_settings.py`."""
+"""Writes docs/settings.md from the table in streamserve/settings/table.py: `python docs/generate_settings.py`."""
 
 from itertools import groupby
 from pathlib import Path
 
-from streamserve.config import toml_value
+from streamserve.settings.sources import toml_value
 from streamserve.settings import Entry, entries
 
 PAGE = Path(__file__).with_name("settings.md")
 
 INTRODUCTION = """\
-<!-- Written by docs/generate_settings.py from the table in streamserve/settings.py: edit that. -->
+<!-- Written by docs/generate_settings.py from the table in streamserve/settings/table.py: edit that. -->
 
 # Settings
 

@@ -11,9 +11,9 @@ import click
 
 from streamserve import __version__
 from streamserve.cluster.app import load_app
-from streamserve.config import closest, read_settings, to_toml, toml_value
 from streamserve.errors import ConfigurationError
 from streamserve.settings import Entry, entries
+from streamserve.settings.sources import closest, read_settings, to_toml, toml_value
 
 __all__ = ["main"]
 

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from streamserve.address import TcpAddress, UnixAddress
-from streamserve.config import read_settings, to_toml
 from streamserve.errors import ConfigurationError
 from streamserve.settings import Settings, entries
+from streamserve.settings.sources import read_settings, to_toml
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from json import encoder
 from typing import TYPE_CHECKING, Any
 
-from streamserve.log_format import JSON, Field, parse_format
+from streamserve.settings.log_format import JSON, Field, parse_format
 
 if TYPE_CHECKING:
     from streamserve.http.response_head import ResponseHead

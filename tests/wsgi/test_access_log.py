@@ -15,8 +15,8 @@ from streamserve.errors import ConfigurationError
 from streamserve.http.log_file import MOST_PENDING, LogFile
 from streamserve.http.log_line import clock_of, compile_line
 from streamserve.http.response_head import build_head
-from streamserve.log_format import FIELDS
 from streamserve.settings import Settings
+from streamserve.settings.log_format import FIELDS
 from tests.support.server import Running, eventually
 from tests.wsgi.conftest import Serve
 

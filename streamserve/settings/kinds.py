@@ -12,7 +12,7 @@ from typing import Any
 
 from streamserve.address import Address, TcpAddress, parse_address
 from streamserve.errors import ConfigurationError
-from streamserve.log_format import JSON, parse_format
+from streamserve.settings.log_format import JSON, parse_format
 
 __all__ = [
     "Kind",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from streamserve.address import Address, TcpAddress
 from streamserve.errors import ConfigurationError
-from streamserve.setting_kinds import (
+from streamserve.settings.kinds import (
     Kind,
     Network,
     addresses,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamserve.errors import ConfigurationError
-from streamserve.settings import Entry, Settings, entries
+from streamserve.settings.table import Entry, Settings, entries
 
 __all__ = ["closest", "read_settings", "to_toml", "toml_value"]
 
