@@ -10,7 +10,6 @@ from socket import AF_INET, AF_INET6
 from socket import socket as Socket
 from typing import Any
 
-from streamserve.address import TcpAddress, address_of, open_listener
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.http.access_log import open_access_log
@@ -20,11 +19,12 @@ from streamserve.http.forwarded import ForwardedHeaders
 from streamserve.http.refusals import Refusals
 from streamserve.http.response_head import HeadCache
 from streamserve.http.tls import TlsEndpoint
+from streamserve.listening.addresses import TcpAddress, address_of, open_listener
+from streamserve.listening.network import prepare_stream
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waiting import sleep
-from streamserve.network_listener import prepare_stream
 from streamserve.settings import Settings
 
 __all__ = ["WSGIServer"]
@@ -106,7 +106,7 @@ class WSGIServer:
 
     @property
     def addresses(self) -> list[Any]:
-        """The addresses of all listeners, as `streamserve.address` has them."""
+        """The addresses of all listeners, as `streamserve.listening.addresses` has them."""
         return [address_of(socket) for socket in self.sockets]
 
     def start(self) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from streamserve.address import (
+from streamserve.errors import AddressError, ConfigurationError
+from streamserve.listening.addresses import (
     Address,
     AddressLike,
     DescriptorAddress,
@@ -23,7 +24,6 @@ from streamserve.address import (
     open_listeners,
     parse_address,
 )
-from streamserve.errors import AddressError, ConfigurationError
 
 
 def refusal(address: object, *, backlog: int = 8) -> str:
@@ -72,7 +72,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 
 FORKING_PARENT = """
 import os, socket, sys
-from streamserve.address import open_listener
+from streamserve.listening.addresses import open_listener
 
 path = sys.argv[1]
 listener = open_listener(f"unix:{path}", 8)
@@ -255,7 +255,7 @@ class TestTcp:
             def bind(self, address: object) -> None:
                 raise OSError(self.code, os.strerror(self.code))
 
-        monkeypatch.setattr("streamserve.network_listener.Socket", Refusing)
+        monkeypatch.setattr("streamserve.listening.network.Socket", Refusing)
         assert "ports below 1024 need CAP_NET_BIND_SERVICE" in refusal("127.0.0.1:80")
         Refusing.code = errno.EAFNOSUPPORT
         assert "this machine has no IPv6; give an IPv4 address" in refusal("[::1]:80")
@@ -269,7 +269,7 @@ class TestTcp:
                     raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
                 super().__init__(family, kind)
 
-        monkeypatch.setattr("streamserve.network_listener.Socket", NoIpv6)
+        monkeypatch.setattr("streamserve.listening.network.Socket", NoIpv6)
         with listening(":0") as listener:
             assert listener.getsockname()[0] == "0.0.0.0"
 
@@ -362,7 +362,7 @@ class TestUnix:
         def refuse(_listener: socket.socket, _address: object) -> None:
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        monkeypatch.setattr("streamserve.unix_listener.UnixListener.bind", refuse)
+        monkeypatch.setattr("streamserve.listening.unix.UnixListener.bind", refuse)
         assert "no permission; choose a directory that you may write to" in refusal(f"unix:{path}")
 
 

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from streamserve.address import TcpAddress, UnixAddress
 from streamserve.errors import ConfigurationError
+from streamserve.listening.addresses import TcpAddress, UnixAddress
 from streamserve.settings import Settings, entries
 from streamserve.settings.sources import read_settings, to_toml
 

@@ -9,8 +9,8 @@ from _socket import socket as AnySocket
 from collections.abc import Callable
 from typing import Any, cast
 
-from streamserve.address import AddressLike, open_datagram_socket
 from streamserve.green.socket import socket as GreenSocket
+from streamserve.listening.addresses import AddressLike, open_datagram_socket
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import yield_turn

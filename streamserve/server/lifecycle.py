@@ -8,8 +8,8 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from streamserve.address import AddressLike, TcpAddress, parse_address
 from streamserve.errors import InvalidThreadUseError
+from streamserve.listening.addresses import AddressLike, TcpAddress, parse_address
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub

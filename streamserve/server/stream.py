@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from streamserve.address import AddressLike, open_listener
 from streamserve.core import ffi, lib
 from streamserve.green.socket import socket as GreenSocket
+from streamserve.listening.addresses import AddressLike, open_listener
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from streamserve.address import Address, TcpAddress, parse_address
 from streamserve.errors import ConfigurationError
+from streamserve.listening.addresses import Address, TcpAddress, parse_address
 from streamserve.settings.log_format import JSON, parse_format
 
 __all__ = [

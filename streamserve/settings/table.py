@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
-from streamserve.address import Address, TcpAddress
 from streamserve.errors import ConfigurationError
+from streamserve.listening.addresses import Address, TcpAddress
 from streamserve.settings.kinds import (
     Kind,
     Network,

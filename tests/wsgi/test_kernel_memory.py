@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamserve.network_listener import UNSENT
+from streamserve.listening.network import UNSENT
 from streamserve.server import StreamServer
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve

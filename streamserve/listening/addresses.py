@@ -14,8 +14,8 @@ from socket import socket as Socket
 from typing import cast
 
 from streamserve.errors import AddressError, ConfigurationError
-from streamserve.network_listener import NetworkOptions, open_network_socket, prepare_stream
-from streamserve.unix_listener import open_unix_datagram_socket, open_unix_listener
+from streamserve.listening.network import NetworkOptions, open_network_socket, prepare_stream
+from streamserve.listening.unix import open_unix_datagram_socket, open_unix_listener
 
 __all__ = [
     "Address",
