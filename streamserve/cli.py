@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from streamserve import __version__
-from streamserve.cluster.app import load_app
+from streamserve.application import load_app
 from streamserve.errors import ConfigurationError
 from streamserve.settings import Entry, entries
 from streamserve.settings.sources import closest, read_settings, to_toml, toml_value

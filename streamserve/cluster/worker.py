@@ -11,7 +11,7 @@ from socket import socket as Socket
 from wsgiref.types import WSGIApplication
 
 from streamserve import __version__, get_hub, signal_handler, spawn
-from streamserve.cluster.app import load_app
+from streamserve.application import load_app
 from streamserve.cluster.forced_end import ForcedEnd
 from streamserve.cluster.logs import configure_logging
 from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop

@@ -8,7 +8,7 @@ from wsgiref.types import WSGIApplication
 
 import pytest
 
-from streamserve.cluster.app import load_app
+from streamserve.application import load_app
 from streamserve.errors import ConfigurationError
 
 SITE = """
