@@ -12,15 +12,15 @@ from typing import Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
-from streamserve.http.access_log import open_access_log
-from streamserve.http.certificates import load_certificates
-from streamserve.http.endpoint import Endpoint
-from streamserve.http.forwarded import ForwardedHeaders
-from streamserve.http.refusals import Refusals
-from streamserve.http.response_head import HeadCache
-from streamserve.http.tls import TlsEndpoint
+from streamserve.gateway.certificates import load_certificates
+from streamserve.gateway.endpoint import Endpoint
+from streamserve.gateway.forwarded import ForwardedHeaders
+from streamserve.gateway.refusals import Refusals
+from streamserve.gateway.response_head import HeadCache
+from streamserve.gateway.tls import TlsEndpoint
 from streamserve.listening.addresses import TcpAddress, address_of, open_listener
 from streamserve.listening.network import prepare_stream
+from streamserve.logs.access_log import open_access_log
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter

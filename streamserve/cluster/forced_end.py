@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NoReturn
 
-from streamserve.cluster.logs import write_past_locks
+from streamserve.logs.server_log import write_past_locks
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import allocate_lock, start_new_thread, thread_serves, thread_works

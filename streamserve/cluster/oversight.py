@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from streamserve.cluster.logs import write_past_locks
+from streamserve.logs.server_log import write_past_locks
 from streamserve.loop.stacks import format_greenlets
 from streamserve.loop.watchdog import start_watchdog, stop_watchdog
 

@@ -13,11 +13,11 @@ from wsgiref.types import WSGIApplication
 from streamserve import __version__, get_hub, signal_handler, spawn
 from streamserve.application import load_app
 from streamserve.cluster.forced_end import ForcedEnd
-from streamserve.cluster.logs import configure_logging
 from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import address_of, open_listeners
+from streamserve.logs.server_log import configure_logging
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import set_default_backend
 from streamserve.settings import Settings

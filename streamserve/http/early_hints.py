@@ -10,8 +10,8 @@ from typing import Any
 
 from streamserve.core import lib
 from streamserve.errors import LocalProtocolError
-from streamserve.http.exchange import ClientGone, Exchange
-from streamserve.http.response_head import HOP_BY_HOP, encode_field
+from streamserve.gateway.exchange import ClientGone, Exchange
+from streamserve.gateway.response_head import HOP_BY_HOP, encode_field
 
 NAME = "wsgi.early_hints"
 

@@ -16,8 +16,8 @@ from greenlet import GreenletExit
 
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
-from streamserve.http.early_hints import EarlyHints
-from streamserve.http.environ import (
+from streamserve.gateway.early_hints import EarlyHints
+from streamserve.gateway.environ import (
     Environ,
     UnderscoreInName,
     add_fields,
@@ -25,12 +25,12 @@ from streamserve.http.environ import (
     set_other_form,
     target_values,
 )
-from streamserve.http.exchange import PIECE, ClientGone, Exchange
-from streamserve.http.forwarded import FIELDS, ForwardedConflict
-from streamserve.http.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
-from streamserve.http.request_ids import with_ids
-from streamserve.http.response_head import HeadCache, ResponseHead
-from streamserve.http.turns import Turns
+from streamserve.gateway.exchange import PIECE, ClientGone, Exchange
+from streamserve.gateway.forwarded import FIELDS, ForwardedConflict
+from streamserve.gateway.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
+from streamserve.gateway.request_ids import with_ids
+from streamserve.gateway.response_head import HeadCache, ResponseHead
+from streamserve.gateway.turns import Turns
 from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from streamserve.http.file_wrapper import FileWrapper
+from streamserve.gateway.file_wrapper import FileWrapper
 
 Environ = dict[str, Any]
 

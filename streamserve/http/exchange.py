@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import LocalProtocolError
-from streamserve.http.file_wrapper import FileWrapper
-from streamserve.http.log_line import escape
-from streamserve.http.request_body import BrokenRequestBody
-from streamserve.http.request_ids import NAME
-from streamserve.http.response_head import ResponseHead
-from streamserve.http.turns import PIECE_COST
+from streamserve.gateway.file_wrapper import FileWrapper
+from streamserve.gateway.request_body import BrokenRequestBody
+from streamserve.gateway.request_ids import NAME
+from streamserve.gateway.response_head import ResponseHead
+from streamserve.gateway.turns import PIECE_COST
+from streamserve.logs.log_line import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamserve.http.endpoint import Endpoint
-    from streamserve.http.environ import Environ
+    from streamserve.gateway.endpoint import Endpoint
+    from streamserve.gateway.environ import Environ
 
 _log = logging.getLogger("streamserve.wsgi")
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from streamserve.http.environ import Environ
+from streamserve.gateway.environ import Environ
 
 Network = IPv4Network | IPv6Network
 

@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from streamserve.core import ffi, lib
-from streamserve.http.access_log import AccessLog
-from streamserve.http.peer_notices import SWEEP, PeerNotices
+from streamserve.logs.access_log import AccessLog
+from streamserve.logs.peer_notices import SWEEP, PeerNotices
 from streamserve.loop.hub import Hub
 from streamserve.settings import Settings
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamserve.core import ffi, lib
 from streamserve.errors import RemoteProtocolError
-from streamserve.http.turns import PIECE_COST
+from streamserve.gateway.turns import PIECE_COST
 from streamserve.loop.hub import Hub
 
 if TYPE_CHECKING:
-    from streamserve.http.exchange import Exchange
+    from streamserve.gateway.exchange import Exchange
 
 SCRATCH = 65536
 """Most bytes that are taken from the core at once."""

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamserve.http.response_head import ResponseHead
+    from streamserve.gateway.response_head import ResponseHead
     from streamserve.settings import Settings
 
 __all__ = ["NAME", "RequestIds", "with_ids"]

@@ -12,15 +12,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.http.client_certificate import certificate_values
-from streamserve.http.endpoint import Endpoint
-from streamserve.http.response_head import HeadCache
+from streamserve.gateway.client_certificate import certificate_values
+from streamserve.gateway.endpoint import Endpoint
+from streamserve.gateway.response_head import HeadCache
 from streamserve.loop.hub import Hub
 
 if TYPE_CHECKING:
-    from streamserve.http.certificates import Certificates
-    from streamserve.http.environ import Environ
-    from streamserve.http.exchange import Exchange
+    from streamserve.gateway.certificates import Certificates
+    from streamserve.gateway.environ import Environ
+    from streamserve.gateway.exchange import Exchange
     from streamserve.wsgi import WSGIServer
 
 _log = logging.getLogger("streamserve.wsgi")

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.listening.addresses import AddressLike, open_datagram_socket
+from streamserve.logs.complaints import Complaints, log
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import yield_turn
 from streamserve.loop.waiting import sleep
-from streamserve.server.complaints import Complaints, log
 from streamserve.server.lifecycle import BaseServer
 from streamserve.sync.lock import Semaphore
 

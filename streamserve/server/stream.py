@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import ffi, lib
 from streamserve.green.socket import socket as GreenSocket
 from streamserve.listening.addresses import AddressLike, open_listener
+from streamserve.logs.complaints import Complaints, log
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.ports import Port
-from streamserve.server.complaints import Complaints, log
 from streamserve.server.lifecycle import BaseServer
 from streamserve.server.peers import Peers
 

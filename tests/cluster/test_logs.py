@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamserve.cluster.logs import configure_logging
+from streamserve.logs.server_log import configure_logging
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from streamserve.server.complaints import Complaints
+from streamserve.logs.complaints import Complaints
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("streamserve.server.complaints.monotonic", lambda: now[0])
+    monkeypatch.setattr("streamserve.logs.complaints.monotonic", lambda: now[0])
     return now
 
 

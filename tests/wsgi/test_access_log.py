@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamserve.gateway.response_head import build_head
 
 from streamserve.errors import ConfigurationError
-from streamserve.http.log_file import MOST_PENDING, LogFile
-from streamserve.http.log_line import clock_of, compile_line
-from streamserve.http.response_head import build_head
+from streamserve.logs.log_file import MOST_PENDING, LogFile
+from streamserve.logs.log_line import clock_of, compile_line
 from streamserve.settings import Settings
 from streamserve.settings.log_format import FIELDS
 from tests.support.server import Running, eventually
@@ -279,7 +279,7 @@ class TestFiles:
         """A limit of the file's size stands for the disk: a write is cut off, the next fails."""
         script = """
 import resource, signal, logging, sys
-from streamserve.http.log_file import LogFile
+from streamserve.logs.log_file import LogFile
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 file = LogFile(sys.argv[1])

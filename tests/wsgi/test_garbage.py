@@ -19,10 +19,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
+from streamserve.gateway.exchange import ClientGone, Exchange
+from streamserve.gateway.request_body import BrokenRequestBody, RequestBody
 
 import streamserve
-from streamserve.http.exchange import ClientGone, Exchange
-from streamserve.http.request_body import BrokenRequestBody, RequestBody
 from streamserve.loop.watchdog import Watchdog
 from tests.support.client import Client, Response
 from tests.support.process import ServedCommand

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamserve.core import lib
-from streamserve.http.peer_notices import MOST_LINES, MOST_PEERS, PAUSE, PeerNotices
+from streamserve.logs.peer_notices import MOST_LINES, MOST_PEERS, PAUSE, PeerNotices
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.waiting import sleep
 from streamserve.settings import Settings

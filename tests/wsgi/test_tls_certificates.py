@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import trustme
+from streamserve.gateway.certificates import load_certificates
+from streamserve.gateway.client_certificate import distinguished_name
 
 from streamserve.errors import ConfigurationError
-from streamserve.http.certificates import load_certificates
-from streamserve.http.client_certificate import distinguished_name
 from streamserve.loop.waiting import sleep
 from streamserve.settings import Settings
 from tests.support.logs import awaited_lines

@@ -10,12 +10,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from streamserve.http.log_file import LogFile, LogStream
-from streamserve.http.log_line import clock_of, compile_line
+from streamserve.logs.log_file import LogFile, LogStream
+from streamserve.logs.log_line import clock_of, compile_line
 from streamserve.loop.hub import Hub
 
 if TYPE_CHECKING:
-    from streamserve.http.response_head import ResponseHead
+    from streamserve.gateway.response_head import ResponseHead
 
 AGAIN = 0.1
 """Seconds until a reader that was too slow is tried again."""

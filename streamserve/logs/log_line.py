@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.settings.log_format import JSON, Field, parse_format
 
 if TYPE_CHECKING:
-    from streamserve.http.response_head import ResponseHead
+    from streamserve.gateway.response_head import ResponseHead
 
 __all__ = ["Line", "clock_of", "compile_line", "escape"]
 
