@@ -30,7 +30,7 @@ from streamserve.server.lifecycle import BaseServer
 from streamserve.server.peers import Peers
 
 if TYPE_CHECKING:
-    from streamserve.server.encryption import Encryption
+    from streamserve.tls.encryption import Encryption
 
 _HOPELESS = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)
 """What accept says when the listener is none any more."""
@@ -283,6 +283,6 @@ class StreamPort(Port):
 
 
 def _encryption(arguments: dict[str, Any]) -> Encryption:
-    from streamserve.server.encryption import Encryption  # OpenSSL is loaded only where it is asked for
+    from streamserve.tls.encryption import Encryption  # OpenSSL is loaded only where it is asked for
 
     return Encryption(**arguments)
