@@ -29,7 +29,7 @@ MODULES = {
         "event": "streamserve.sync.event",
         "lock": "streamserve.sync.lock",
         "queue": "streamserve.sync.queue",
-        "pool": "streamserve.sync.pool",
+        "pool": "streamserve.pool.group",
         "socket": "streamserve.green.socket",
         "monkey": "streamserve.monkey",
     },

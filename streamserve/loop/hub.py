@@ -232,7 +232,7 @@ class Hub(RawGreenlet, FailureReports):
     def threadpool(self) -> Any:
         """The ThreadPool for calls that block; made on first use."""
         if self._threadpool is None:
-            from streamserve.loop.threadpool import ThreadPool  # it stands on this module
+            from streamserve.pool.threadpool import ThreadPool  # it stands on this module
 
             self._threadpool = ThreadPool(THREADPOOL_SIZE, self, IDLE_THREAD)
         return self._threadpool

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.threadpool import ThreadPool
 from streamserve.loop.waiting import sleep, spawn_raw
+from streamserve.pool.threadpool import ThreadPool
 
 RECHECK = 0.02
 """Seconds between two looks at a pool that is full and cannot be waited for."""
@@ -40,7 +40,7 @@ class Spawning:
         elif isinstance(spawn, int) and not isinstance(spawn, bool):
             if spawn < 1:
                 raise ValueError(f"spawn={spawn} would never run a handler: give the most that may run at once")
-            from streamserve.sync.pool import Pool  # only where it is asked for
+            from streamserve.pool.group import Pool  # only where it is asked for
 
             self.pool = Pool(spawn)
         elif isinstance(spawn, ThreadPool):

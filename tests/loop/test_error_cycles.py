@@ -10,9 +10,9 @@ import pytest
 
 from streamserve import Timeout, get_hub, joinall, sleep, spawn, with_timeout
 from streamserve.green import socket
+from streamserve.pool.group import Pool
 from streamserve.server.datagram import DatagramServer
 from streamserve.server.stream import StreamServer
-from streamserve.sync.pool import Pool
 
 alive: "weakref.WeakSet[BaseException]" = weakref.WeakSet()
 

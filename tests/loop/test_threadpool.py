@@ -13,8 +13,8 @@ import pytest
 from streamserve import get_hub, joinall, sleep, spawn
 from streamserve.errors import LoopExit
 from streamserve.loop.hubs import hub_of_thread
-from streamserve.loop.threadpool import ThreadPool
 from streamserve.loop.waiter import Waiter
+from streamserve.pool.threadpool import ThreadPool
 from streamserve.sync.event import Event
 from tests.loop.test_fork import in_child
 from tests.loop.test_threads import open_descriptors
@@ -212,7 +212,7 @@ def test_after_a_fork_the_child_starts_with_no_thread_and_the_parent_goes_on(poo
 
 
 def test_a_thread_that_cannot_be_started_is_an_error_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamserve.loop import crew
+    from streamserve.pool import crew
 
     def refuse(*args: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -234,7 +234,7 @@ def test_the_interpreter_ends_in_silence(last: str) -> None:
     code = f"""
 import time
 from streamserve.loop.hubs import get_hub
-from streamserve.loop.threadpool import ThreadPool
+from streamserve.pool.threadpool import ThreadPool
 pool = ThreadPool(4)
 pool.map(abs, range(20))
 get_hub().threadpool.apply(abs, (-1,))

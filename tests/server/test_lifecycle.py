@@ -10,9 +10,9 @@ import pytest
 
 from streamserve import Greenlet, Timeout, get_hub, kill, sleep, spawn, spawn_raw
 from streamserve.errors import AddressError, InvalidThreadUseError
+from streamserve.pool.group import Pool
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
-from streamserve.sync.pool import Pool
 from tests.server.conftest import PATIENCE, Connect
 
 SPAWNS = ["default", 5, "pool", spawn_raw, lambda function, *args: Greenlet.spawn(function, *args)]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from streamserve import get_hub, sleep, spawn
+from streamserve.pool.group import Pool
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
-from streamserve.sync.pool import Pool
 from streamserve.sync.queue import Queue
 from tests.server.conftest import PATIENCE, Connect, accepted
 

@@ -13,9 +13,9 @@ import pytest
 from streamserve import Greenlet, get_hub, sleep, spawn, spawn_raw
 from streamserve.core import lib
 from streamserve.green import socket as green
+from streamserve.pool.group import Group, Pool
 from streamserve.server import StreamServer
 from streamserve.sync.event import Event
-from streamserve.sync.pool import Group, Pool
 from tests.server.conftest import PATIENCE, Connect
 
 

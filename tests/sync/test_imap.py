@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from streamserve import Timeout, sleep, spawn
-from streamserve.loop.threadpool import ThreadPool
+from streamserve.pool.group import Group, Pool
+from streamserve.pool.threadpool import ThreadPool
 from streamserve.sync.event import Event
-from streamserve.sync.pool import Group, Pool
 
 BOTH = ["imap", "imap_unordered"]
 

@@ -10,8 +10,8 @@ from greenlet import GreenletExit
 
 from streamserve import Greenlet, getcurrent, joinall, sleep, spawn, spawn_raw
 from streamserve.errors import LoopExit
+from streamserve.pool.group import Group, Pool, PoolFull
 from streamserve.sync.event import Event
-from streamserve.sync.pool import Group, Pool, PoolFull
 from streamserve.sync.queue import Full
 from tests.support.threads import in_threads
 

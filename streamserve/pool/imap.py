@@ -13,8 +13,8 @@ from typing import Any
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
-from streamserve.loop.slots import Slots
 from streamserve.loop.waiter import Waiter
+from streamserve.pool.slots import Slots
 
 
 class _Feeder(Greenlet):

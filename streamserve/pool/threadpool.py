@@ -15,13 +15,13 @@ from sys import is_finalizing
 from typing import Any
 from weakref import WeakSet
 
-from streamserve.loop.crew import Crew, Task
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
-from streamserve.loop.mapping import Mapping
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.result import AsyncResult
-from streamserve.loop.slots import Slots
+from streamserve.pool.crew import Crew, Task
+from streamserve.pool.mapping import Mapping
+from streamserve.pool.slots import Slots
 
 
 class ThreadPool(Mapping):

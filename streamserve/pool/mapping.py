@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.imap import IMap, IMapUnordered
+from streamserve.pool.imap import IMap, IMapUnordered
 
 
 class Mapping:

@@ -13,11 +13,11 @@ from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
-from streamserve.loop.mapping import Mapping
-from streamserve.loop.slots import Slots
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter
 from streamserve.loop.waiting import joinall, kill
+from streamserve.pool.mapping import Mapping
+from streamserve.pool.slots import Slots
 
 __all__ = ["Group", "Pool", "PoolFull"]
 
