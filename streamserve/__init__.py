@@ -2,6 +2,7 @@
 
 from greenlet import GreenletExit
 
+from streamserve.debug.watchdog import start_watchdog
 from streamserve.loop import ending as ending  # for what it does when the interpreter ends
 from streamserve.loop import running_loop as running_loop  # for what it does when asyncio is imported
 from streamserve.loop.greenlet import Greenlet, getcurrent
@@ -10,7 +11,6 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.signals import signal_handler
 from streamserve.loop.timeout import Timeout, with_timeout
 from streamserve.loop.waiting import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
-from streamserve.loop.watchdog import start_watchdog
 
 __version__ = "0.1.0"
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NoReturn
 
+from streamserve.debug.stacks import format_lines, frames_of, job_of, lines_of, place_of
 from streamserve.logs.server_log import write_past_locks
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import allocate_lock, start_new_thread, thread_serves, thread_works
 from streamserve.loop.signals import LOOK, SignalCounter
-from streamserve.loop.stacks import format_lines, frames_of, job_of, lines_of, place_of
 
 __all__ = ["ForcedEnd"]
 

@@ -13,8 +13,8 @@ from wsgiref.types import WSGIApplication
 from streamserve import __version__, get_hub, signal_handler, spawn
 from streamserve.application import load_app
 from streamserve.cluster.forced_end import ForcedEnd
-from streamserve.cluster.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.core import ffi, lib
+from streamserve.debug.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import address_of, open_listeners
 from streamserve.logs.server_log import configure_logging

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit
 
 from streamserve.core import ffi, lib
+from streamserve.debug.stacks import JOBS
 from streamserve.errors import LocalProtocolError
 from streamserve.gateway.early_hints import EarlyHints
 from streamserve.gateway.environ import (
@@ -34,7 +35,6 @@ from streamserve.gateway.turns import Turns
 from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
-from streamserve.loop.stacks import JOBS
 from streamserve.loop.waiter import Runner
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ def test_stacks_do_not_show_it() -> None:
     program = """
 import asyncio
 import streamserve
-from streamserve.loop.stacks import format_greenlets
+from streamserve.debug.stacks import format_greenlets
 
 def asks():
     streamserve.sleep(60)

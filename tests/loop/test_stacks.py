@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from streamserve import Greenlet, get_hub, getcurrent, joinall, sleep, spawn, spawn_raw
-from streamserve.loop.stacks import MOST_CHARACTERS, MOST_NAMES, format_greenlets
+from streamserve.debug.stacks import MOST_CHARACTERS, MOST_NAMES, format_greenlets
 from streamserve.loop.waiter import Waiter
 
 PATIENCE = 60  # seconds; only a failing test waits so long

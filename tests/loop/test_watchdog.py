@@ -14,8 +14,8 @@ import pytest
 
 from streamserve import Greenlet, get_hub, sleep, spawn, spawn_raw, start_watchdog
 from streamserve.core import lib
+from streamserve.debug.watchdog import LOOKS, MOST_PLACES, SAY_AGAIN, Watchdog
 from streamserve.loop.waiter import Waiter
-from streamserve.loop.watchdog import LOOKS, MOST_PLACES, SAY_AGAIN, Watchdog
 from tests.support.server import Running
 
 PATIENCE = 60  # seconds; only a failing test waits so long
@@ -312,7 +312,7 @@ def test_its_thread_reports_and_ends_when_nothing_is_left_to_watch() -> None:
     done = run_script("""
 import _thread, time
 from streamserve import start_watchdog, sleep
-from streamserve.loop.watchdog import stop_watchdog
+from streamserve.debug.watchdog import stop_watchdog
 for again in range(3):
     reports = []
     start_watchdog(0.01 + again / 1000, reports.append)

@@ -23,7 +23,7 @@ from streamserve.gateway.exchange import ClientGone, Exchange
 from streamserve.gateway.request_body import BrokenRequestBody, RequestBody
 
 import streamserve
-from streamserve.loop.watchdog import Watchdog
+from streamserve.debug.watchdog import Watchdog
 from tests.support.client import Client, Response
 from tests.support.process import ServedCommand
 from tests.support.program import printed

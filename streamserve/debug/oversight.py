@@ -5,9 +5,9 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+from streamserve.debug.stacks import format_greenlets
+from streamserve.debug.watchdog import start_watchdog, stop_watchdog
 from streamserve.logs.server_log import write_past_locks
-from streamserve.loop.stacks import format_greenlets
-from streamserve.loop.watchdog import start_watchdog, stop_watchdog
 
 __all__ = ["print_greenlets_on_signal", "watch_loop"]
 

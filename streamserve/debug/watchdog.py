@@ -28,10 +28,10 @@ from time import monotonic
 from types import FrameType
 
 from streamserve.core import lib
+from streamserve.debug.stacks import JOBS, format_lines, frames_of, job_of, lines_of, place_of
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import allocate_lock, start_new_thread, thread_serves, thread_works
-from streamserve.loop.stacks import JOBS, format_lines, frames_of, job_of, lines_of, place_of
 
 LOOKS = 8
 """How often the thread looks within the limit."""
