@@ -19,9 +19,9 @@ from typing import Any
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident, start_new_thread, thread_serves, thread_works
-from streamserve.loop.result import AsyncResult
 from streamserve.loop.waiter import Waiter
 from streamserve.pool.slots import Slots
+from streamserve.sync.result import AsyncResult
 
 EXIT_PATIENCE = 1.0
 """Seconds that the interpreter's end waits at most for an idle thread to end."""

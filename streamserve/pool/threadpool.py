@@ -18,10 +18,10 @@ from weakref import WeakSet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.result import AsyncResult
 from streamserve.pool.crew import Crew, Task
 from streamserve.pool.mapping import Mapping
 from streamserve.pool.slots import Slots
+from streamserve.sync.result import AsyncResult
 
 
 class ThreadPool(Mapping):

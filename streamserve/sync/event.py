@@ -1,4 +1,4 @@
-"""Event: a flag that greenlets and threads wait for. AsyncResult is in loop/result.py and named here too."""
+"""Event: a flag that greenlets and threads wait for. AsyncResult is in sync/result.py and named here too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from greenlet import getcurrent
 
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.result import AsyncResult
 from streamserve.loop.waiter import Runner, Waiter, yield_turn
-from streamserve.loop.waitlist import Link, Linkable, Waitlist, park_within
+from streamserve.sync.line import Link, Linkable, Waitlist, park_within
+from streamserve.sync.result import AsyncResult
 
 __all__ = ["AsyncResult", "Event"]
 

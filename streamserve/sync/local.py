@@ -7,7 +7,7 @@ greenlet, the main one or a hub keeps them as long as it exists.
 They hang on the greenlet: a `_States`, which has a dict for each local. So they are freed with
 it. The local has a number, which is never used again, and weak references to those `_States`,
 so that its own end frees them too. Every step on these is one call in C, which nothing
-interrupts (loop/waitlist.py); only the greenlet itself fills its `_States`.
+interrupts (sync/line.py); only the greenlet itself fills its `_States`.
 """
 
 from __future__ import annotations

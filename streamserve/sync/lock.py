@@ -13,7 +13,7 @@ from greenlet import getcurrent
 
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import TIMEOUT_MAX
-from streamserve.loop.waitlist import park_within
+from streamserve.sync.line import park_within
 from streamserve.sync.turns import Lookout, Turns
 
 __all__ = ["BoundedSemaphore", "DummySemaphore", "Lock", "RLock", "Semaphore"]

@@ -3,7 +3,7 @@
 They are fair: a unit that is given back while somebody waits is never free, it is
 handed to the first who waits, and nobody who comes later can take it first.
 
-There is no native lock in here (loop/waitlist.py says why, and what holds instead).
+There is no native lock in here (sync/line.py says why, and what holds instead).
 Two places carry that, and each is a straight line in which CPython never interrupts:
   - taking: "if self.counter > 0", then at once "self.counter -= 1";
   - giving: "if there is no waiter", then at once "self.counter += 1".
@@ -26,7 +26,7 @@ from typing import Any
 
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.waiter import Waiter
-from streamserve.loop.waitlist import Linkable, park_within
+from streamserve.sync.line import Linkable, park_within
 
 
 class Lookout(Waiter):

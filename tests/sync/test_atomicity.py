@@ -1,4 +1,4 @@
-"""What sync/ relies on instead of locks: lines between which CPython never interrupts (loop/waitlist.py)."""
+"""What sync/ relies on instead of locks: lines between which CPython never interrupts (sync/line.py)."""
 
 import dis
 import inspect

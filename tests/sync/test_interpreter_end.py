@@ -47,7 +47,7 @@ STANDARD_LIBRARY = """
 import os, queue, select, socket, threading, time
 import streamserve
 from streamserve import Timeout
-from streamserve.loop.result import AsyncResult
+from streamserve.sync.result import AsyncResult
 
 condition, event, rlock, semaphore = threading.Condition(), threading.Event(), threading.RLock(), threading.Semaphore()
 data, result, later = threading.local(), AsyncResult(), AsyncResult()

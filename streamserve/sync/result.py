@@ -9,7 +9,7 @@ from streamserve.loop.greenlet import as_exception
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter
-from streamserve.loop.waitlist import Linkable, park_within
+from streamserve.sync.line import Linkable, park_within
 
 
 class AsyncResult(Linkable):
