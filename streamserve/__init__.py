@@ -8,9 +8,9 @@ from streamserve.loop import running_loop as running_loop  # for what it does wh
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.joining import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
 from streamserve.loop.signals import signal_handler
 from streamserve.loop.timeout import Timeout, with_timeout
-from streamserve.loop.waiting import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
 
 __version__ = "0.1.0"
 

@@ -23,8 +23,8 @@ from streamserve.listening.network import prepare_stream
 from streamserve.logs.access_log import open_access_log
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import Waiter
-from streamserve.loop.waiting import sleep
 from streamserve.settings import Settings
 
 __all__ = ["WSGIServer"]

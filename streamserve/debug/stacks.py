@@ -26,8 +26,8 @@ from greenlet import getcurrent
 from greenlet import greenlet as RawGreenlet
 
 from streamserve.loop import greenlet as _greenlet
+from streamserve.loop import joining as _waiting
 from streamserve.loop import waiter as _waiter
-from streamserve.loop import waiting as _waiting
 from streamserve.loop.hub import Hub
 from streamserve.loop.native_threads import get_ident
 

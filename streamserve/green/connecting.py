@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from streamserve.green import dns
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from streamserve.loop.watcher import WRITE, Side, Watcher
 
 UNIX_CONNECT_RETRY = 0.001

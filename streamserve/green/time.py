@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as _time
 from typing import Any, SupportsIndex
 
-from streamserve.loop.waiting import sleep as _sleep
+from streamserve.loop.joining import sleep as _sleep
 
 __all__ = ["sleep"]
 __target__ = "time"

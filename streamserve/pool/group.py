@@ -12,10 +12,10 @@ from greenlet import GreenletExit
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.joining import joinall, kill
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter
-from streamserve.loop.waiting import joinall, kill
 from streamserve.pool.mapping import Mapping
 from streamserve.pool.slots import Slots
 

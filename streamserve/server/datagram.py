@@ -14,8 +14,8 @@ from streamserve.listening.addresses import AddressLike, open_datagram_socket
 from streamserve.logs.complaints import Complaints, log
 from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import yield_turn
-from streamserve.loop.waiting import sleep
 from streamserve.server.lifecycle import BaseServer
 from streamserve.sync.lock import Semaphore
 

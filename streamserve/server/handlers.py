@@ -8,8 +8,8 @@ from typing import Any
 from streamserve.loop.greenlet import getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.joining import kill
 from streamserve.loop.waiter import Waiter, yield_turn
-from streamserve.loop.waiting import kill
 
 
 class Handlers:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.waiting import sleep, spawn_raw
+from streamserve.loop.joining import sleep, spawn_raw
 from streamserve.pool.threadpool import ThreadPool
 
 RECHECK = 0.02

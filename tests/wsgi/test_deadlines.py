@@ -104,7 +104,7 @@ def test_the_bodys_deadline_is_one_of_progress(serve: Serve) -> None:
 
 def test_an_application_that_does_not_read_is_not_the_clients_fault(serve: Serve) -> None:
     """The deadline runs only while somebody waits for the body."""
-    from streamserve.loop.waiting import sleep
+    from streamserve.loop.joining import sleep
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         sleep(3 * SHORT)
@@ -142,7 +142,7 @@ def test_a_response_that_waits_for_a_stalled_client_is_dropped(serve: Serve) -> 
 
 def test_more_output_does_not_extend_the_write_deadline(serve: Serve) -> None:
     """An application that goes on producing is no progress of the client."""
-    from streamserve.loop.waiting import sleep
+    from streamserve.loop.joining import sleep
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])

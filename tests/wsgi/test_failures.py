@@ -8,8 +8,8 @@ import pytest
 from greenlet import GreenletExit
 
 from streamserve.loop.greenlet import Greenlet, getcurrent
+from streamserve.loop.joining import kill, sleep
 from streamserve.loop.timeout import Timeout
-from streamserve.loop.waiting import kill, sleep
 from tests.support.client import Truncated
 from tests.support.logs import tracebacks
 from tests.support.server import eventually

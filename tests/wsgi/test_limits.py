@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamserve.core import lib
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from tests.support.client import Client
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve

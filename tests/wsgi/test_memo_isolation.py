@@ -151,7 +151,7 @@ def test_the_same_new_head_from_many_at_once(serve: Serve) -> None:
 
 def test_requests_that_overlap_keep_their_heads(serve: Serve) -> None:
     """An entry that a running request names is not replaced under it."""
-    from streamserve.loop.waiting import sleep
+    from streamserve.loop.joining import sleep
 
     def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         sleep(0.001)

@@ -10,7 +10,7 @@ import pytest
 from streamserve.core import lib
 from streamserve.logs.peer_notices import MOST_LINES, MOST_PEERS, PAUSE, PeerNotices
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from streamserve.settings import Settings
 from streamserve.sync.event import Event
 from streamserve.wsgi import WSGIServer

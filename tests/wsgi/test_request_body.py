@@ -357,7 +357,7 @@ def test_a_reader_that_waits_when_its_request_ends_is_told(serve: Serve) -> None
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         readers.append(Greenlet.spawn(read, environ["wsgi.input"]))
-        from streamserve.loop.waiting import sleep
+        from streamserve.loop.joining import sleep
 
         sleep(0)
         start_response("200 OK", [])

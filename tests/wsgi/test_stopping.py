@@ -10,7 +10,7 @@ import pytest
 
 from streamserve import get_hub, spawn
 from streamserve.core import lib
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from streamserve.wsgi import WSGIServer
 from tests.support.client import Client
 from tests.support.server import Running, eventually

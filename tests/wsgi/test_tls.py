@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streamserve.core import lib
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from tests.support.logs import awaited_lines
 from tests.support.server import Running, eventually
 from tests.support.tls import Authority, TlsClient

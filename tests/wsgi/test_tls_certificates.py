@@ -11,7 +11,7 @@ from streamserve.gateway.certificates import load_certificates
 from streamserve.gateway.client_certificate import distinguished_name
 
 from streamserve.errors import ConfigurationError
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from streamserve.settings import Settings
 from tests.support.logs import awaited_lines
 from tests.support.server import Running

@@ -4,7 +4,7 @@ import random
 import time
 from typing import Any
 
-from streamserve.loop.waiting import sleep
+from streamserve.loop.joining import sleep
 from tests.support.client import Client, Truncated
 from tests.support.server import Running, eventually
 from tests.wsgi.conftest import Serve
