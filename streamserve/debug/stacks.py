@@ -47,7 +47,7 @@ Line = tuple[CodeType, int]
 """Of one frame: its function, and the number of the line."""
 
 JOBS: dict[CodeType, Callable[[Mapping[str, Any]], str]] = {}
-"""Functions that run one job: from their local variables, what people call it. http/endpoint.py adds its own."""
+"""Functions that run one job: from their local variables, what people call it. gateway/endpoint.py adds its own."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LOOP = os.path.dirname(__file__) + os.sep
