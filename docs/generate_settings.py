@@ -3,8 +3,8 @@
 from itertools import groupby
 from pathlib import Path
 
-from streamserve.settings.sources import toml_value
 from streamserve.settings import Entry, entries
+from streamserve.settings.sources import toml_value
 
 PAGE = Path(__file__).with_name("settings.md")
 

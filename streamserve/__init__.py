@@ -11,6 +11,7 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import idle, iwait, joinall, kill, killall, sleep, spawn_raw, wait
 from streamserve.loop.signals import signal_handler
 from streamserve.loop.timeout import Timeout, with_timeout
+from streamserve.pool.threadpool import ThreadPool
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "Greenlet",
     "GreenletExit",
     "Hub",
+    "ThreadPool",
     "Timeout",
     "get_hub",
     "getcurrent",

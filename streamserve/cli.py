@@ -167,7 +167,7 @@ def _run(config: str | None, check_config: bool, print_config: bool, **flags: An
     if print_config:
         click.echo(to_toml(settings))
     if check_config:
-        from streamserve.gateway.certificates import load_certificates
+        from streamserve.tls.certificates import load_certificates
 
         load_app(settings.app, settings.chdir, patch=settings.patch)
         load_certificates(settings)

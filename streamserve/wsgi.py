@@ -12,7 +12,6 @@ from typing import Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
-from streamserve.gateway.certificates import load_certificates
 from streamserve.gateway.endpoint import Endpoint
 from streamserve.gateway.forwarded import ForwardedHeaders
 from streamserve.gateway.refusals import Refusals
@@ -26,6 +25,7 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
+from streamserve.tls.certificates import load_certificates
 
 __all__ = ["WSGIServer"]
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from socket import SHUT_RDWR, SHUT_WR
 
 from streamserve import joinall, signal_handler, spawn
-from streamserve.listening.addresses import TcpAddress, parse_address
 from streamserve.errors import ConfigurationError
 from streamserve.green.socket import create_connection, socket
+from streamserve.listening.addresses import TcpAddress, parse_address
 from streamserve.server import StreamServer
 
 CONNECT_TIMEOUT = 10.0  # seconds

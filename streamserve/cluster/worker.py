@@ -17,7 +17,7 @@ from streamserve.core import ffi, lib
 from streamserve.debug.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import address_of, open_listeners
-from streamserve.logs.server_log import configure_logging
+from streamserve.logs.server_log import configure_logging, write_past_locks
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import set_default_backend
 from streamserve.settings import Settings
@@ -51,7 +51,9 @@ class Worker:
             ConfigurationError: The application cannot be loaded, or an address not opened.
         """
         with ExitStack() as cleanup:
-            cleanup.callback(print_greenlets_on_signal())  # before the application, whose own handler counts more
+            cleanup.callback(
+                print_greenlets_on_signal(write_past_locks)
+            )  # before the application, whose own handler counts more
             set_default_backend(self.settings.loop_backend)  # before the application can make a hub
             application = load_app(self.settings.app, self.settings.chdir, patch=self.settings.patch)
             configure_logging(self.settings.log_level)
@@ -69,7 +71,7 @@ class Worker:
             for number in stopping:
                 cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
             cleanup.callback(ForcedEnd(stopping, self.settings.graceful_timeout, flushes(server)).close)
-            cleanup.callback(watch_loop(self.settings.block_warning))
+            cleanup.callback(watch_loop(self.settings.block_warning, write_past_locks))
             server.start()
             secure = server.certificates is not None
             self._announce(

@@ -7,28 +7,31 @@ from types import FrameType
 
 from streamserve.debug.stacks import format_greenlets
 from streamserve.debug.watchdog import start_watchdog, stop_watchdog
-from streamserve.logs.server_log import write_past_locks
 
 __all__ = ["print_greenlets_on_signal", "watch_loop"]
 
 
-def watch_loop(limit: float) -> Callable[[], None]:
-    """Logs what keeps the loop of this thread from running for `limit` seconds, if that is not 0.
+Write = Callable[[int, str], None]
+"""Writes a text at a level of `logging`; it waits for no lock that a greenlet may hold."""
+
+
+def watch_loop(limit: float, write: Write) -> Callable[[], None]:
+    """Writes what keeps the loop of this thread from running for `limit` seconds, if that is not 0.
 
     Returns:
         What ends it.
     """
+
+    def warn(text: str) -> None:
+        if logging.getLogger("streamserve").level <= logging.WARNING:
+            write(logging.WARNING, text)
+
     if limit:
-        start_watchdog(limit, _warn)
+        start_watchdog(limit, warn)
     return stop_watchdog
 
 
-def _warn(text: str) -> None:
-    if logging.getLogger("streamserve").level <= logging.WARNING:
-        write_past_locks(logging.WARNING, text)
-
-
-def print_greenlets_on_signal() -> Callable[[], None]:
+def print_greenlets_on_signal(write: Write) -> Callable[[], None]:
     """Has SIGUSR1 write all greenlets with their stacks to standard error, whatever log_level is.
 
     The handler runs in the main thread at its next bytecode, on top of what runs there: a busy greenlet is shown where
@@ -38,14 +41,13 @@ def print_greenlets_on_signal() -> Callable[[], None]:
     Returns:
         What puts the former handler back.
     """
-    before = signal.signal(signal.SIGUSR1, _print_greenlets)
+
+    def print_greenlets(signum: int, frame: FrameType | None) -> None:
+        write(logging.INFO, f"SIGUSR1: {format_greenlets(frame)}".rstrip())
 
     def restore() -> None:
-        if before is not None and signal.getsignal(signal.SIGUSR1) is _print_greenlets:
+        if before is not None and signal.getsignal(signal.SIGUSR1) is print_greenlets:
             signal.signal(signal.SIGUSR1, before)
 
+    before = signal.signal(signal.SIGUSR1, print_greenlets)
     return restore
-
-
-def _print_greenlets(signum: int, frame: FrameType | None) -> None:
-    write_past_locks(logging.INFO, f"SIGUSR1: {format_greenlets(frame)}".rstrip())

@@ -50,7 +50,7 @@ JOBS: dict[CodeType, Callable[[Mapping[str, Any]], str]] = {}
 """Functions that run one job: from their local variables, what people call it. gateway/endpoint.py adds its own."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_LOOP = os.path.dirname(__file__) + os.sep
+_LOOP = os.path.dirname(_waiter.__file__) + os.sep
 _PARKING = (_waiter.__file__, _LOOP + "running_loop.py")
 _LIBRARIES = tuple({path + os.sep for path in map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))})
 _STANDARD = (os.path.dirname(os.__file__) + os.sep, "<frozen ")

@@ -333,7 +333,7 @@ class Exchange:
             return
         if queued >= endpoint.high_water:
             endpoint.send_now(self.handle)
-            low_water = endpoint.high_water // 4  # as in output.c
+            low_water = endpoint.high_water // 4  # as in readiness.c
             waited = False
             while not self.done and _queued(endpoint.core, self.handle) > low_water:
                 endpoint.wait(self.handle)

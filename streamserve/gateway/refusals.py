@@ -104,7 +104,7 @@ class Refusals:
     def _log(self, peer: tuple[str, str], refusal: int, level: int, text: str) -> None:
         if self._access_log is not None and self._hub is not None and lib.ss_refusal_status(refusal):
             environ = {"REMOTE_ADDR": peer[0], "REMOTE_PORT": peer[1]}
-            size = len(_reason(refusal)) + 1  # and a line end, as in output.c
+            size = len(_reason(refusal)) + 1  # and a line end, as in response.c
             self._access_log.record(self._hub, environ, lib.ss_refusal_status(refusal), size, 0.0)
         self._notices.note(peer[0], level, text)
 

@@ -12,15 +12,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.gateway.client_certificate import certificate_values
 from streamserve.gateway.endpoint import Endpoint
 from streamserve.gateway.response_head import HeadCache
 from streamserve.loop.hub import Hub
+from streamserve.tls.client_certificate import certificate_values
 
 if TYPE_CHECKING:
-    from streamserve.gateway.certificates import Certificates
     from streamserve.gateway.environ import Environ
     from streamserve.gateway.exchange import Exchange
+    from streamserve.tls.certificates import Certificates
     from streamserve.wsgi import WSGIServer
 
 _log = logging.getLogger("streamserve.wsgi")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from greenlet import getcurrent
 from greenlet import greenlet as RawGreenlet
@@ -31,12 +31,6 @@ from streamserve.loop.waiter import Runner, Waiter
 BUDGET = 256
 """Most ready items that run between two polls."""
 
-THREADPOOL_SIZE = 10
-"""Native threads at most in the pool of a hub."""
-
-IDLE_THREAD = 5.0
-"""Seconds without work after which such a thread ends."""
-
 RECHECK = 1_000_000_000
 """Nanoseconds after which a hub with nothing to do looks again whether another thread is left to wake it."""
 
@@ -52,6 +46,7 @@ class Hub(RawGreenlet, FailureReports):
     """The loop of one native thread. Get it by `get_hub()`; do not make one.
 
     Attributes:
+        threadpool_factory: makes the ThreadPool of a hub; pool/threadpool.py, which stands on this module, sets it.
         ready: what runs next (see the head of this file).
         core, timers, fd_watchers, ports, interrupts: those of its EventLoop, until a fork renews it.
         level_triggered: the backend reports readiness again as long as it lasts.
@@ -61,6 +56,8 @@ class Hub(RawGreenlet, FailureReports):
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
         handle_error: called with (context, type, value, traceback) when a greenlet or callback failed.
     """
+
+    threadpool_factory: ClassVar[Callable[[Hub], Any]]
 
     __slots__ = (  # an attribute in a dict costs four times as much on a subclass of greenlet
         "_loop",
@@ -232,9 +229,7 @@ class Hub(RawGreenlet, FailureReports):
     def threadpool(self) -> Any:
         """The ThreadPool for calls that block; made on first use."""
         if self._threadpool is None:
-            from streamserve.pool.threadpool import ThreadPool  # it stands on this module
-
-            self._threadpool = ThreadPool(THREADPOOL_SIZE, self, IDLE_THREAD)
+            self._threadpool = self.threadpool_factory()
         return self._threadpool
 
     @threadpool.setter

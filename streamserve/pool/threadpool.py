@@ -23,6 +23,12 @@ from streamserve.pool.mapping import Mapping
 from streamserve.pool.slots import Slots
 from streamserve.sync.result import AsyncResult
 
+OF_A_HUB = 10
+"""Native threads at most in the pool of a hub."""
+
+IDLE = 5.0
+"""Seconds without work after which such a thread ends."""
+
 
 class ThreadPool(Mapping):
     """Runs functions in native threads; each call gives an AsyncResult.
@@ -175,3 +181,10 @@ def _at_exit() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)
+
+
+def _pool_of(hub: Hub) -> ThreadPool:
+    return ThreadPool(OF_A_HUB, hub, IDLE)
+
+
+Hub.threadpool_factory = _pool_of

@@ -170,6 +170,6 @@ def asks():
 waiting = streamserve.spawn(asks)
 streamserve.sleep(0)
 shown = format_greenlets()
-print([name for name in ("running_loop.py", "waiter.py", "waiting.py", "in asks") if name in shown])
+print([name for name in ("running_loop.py", "waiter.py", "joining.py", "in asks") if name in shown])
 """
-    assert printed(program) == ["['waiting.py', 'in asks']"]
+    assert printed(program) == ["['joining.py', 'in asks']"]

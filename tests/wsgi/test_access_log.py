@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streamserve.gateway.response_head import build_head
 
 from streamserve.errors import ConfigurationError
+from streamserve.gateway.response_head import build_head
 from streamserve.logs.log_file import MOST_PENDING, LogFile
 from streamserve.logs.log_line import clock_of, compile_line
 from streamserve.settings import Settings

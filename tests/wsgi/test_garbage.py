@@ -19,11 +19,11 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
-from streamserve.gateway.exchange import ClientGone, Exchange
-from streamserve.gateway.request_body import BrokenRequestBody, RequestBody
 
 import streamserve
 from streamserve.debug.watchdog import Watchdog
+from streamserve.gateway.exchange import ClientGone, Exchange
+from streamserve.gateway.request_body import BrokenRequestBody, RequestBody
 from tests.support.client import Client, Response
 from tests.support.process import ServedCommand
 from tests.support.program import printed

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from streamserve.gateway.request_ids import make_id
 
+from streamserve.gateway.request_ids import make_id
 from tests.support.logs import awaited_lines
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve

@@ -6,8 +6,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 import pytest
-from streamserve.gateway.exchange import ResponseComplete
 
+from streamserve.gateway.exchange import ResponseComplete
 from tests.support.logs import log_with, logged, no_tracebacks, tracebacks
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve

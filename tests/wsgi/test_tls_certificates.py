@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import trustme
-from streamserve.gateway.certificates import load_certificates
-from streamserve.gateway.client_certificate import distinguished_name
 
 from streamserve.errors import ConfigurationError
 from streamserve.loop.joining import sleep
 from streamserve.settings import Settings
+from streamserve.tls.certificates import load_certificates
+from streamserve.tls.client_certificate import distinguished_name
 from tests.support.logs import awaited_lines
 from tests.support.server import Running
 from tests.support.tls import Authority, TlsClient

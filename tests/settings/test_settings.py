@@ -13,7 +13,7 @@ from streamserve.listening.addresses import TcpAddress, UnixAddress
 from streamserve.settings import Settings, entries
 from streamserve.settings.sources import read_settings, to_toml
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 # One value other than the default for each setting, as its users write it.
 OTHER_VALUES = {

@@ -1,0 +1,1 @@
+"""What a program that does not move is doing."""

@@ -1,0 +1,1 @@
+"""Addresses as people write them, and the sockets that are made of them."""

@@ -1,0 +1,1 @@
+"""The server's log, the access log and its formats, and complaints that are no flood."""

@@ -1,0 +1,1 @@
+"""Pools: of greenlets, and of native threads for what blocks."""

@@ -1,0 +1,1 @@
+"""TLS of StreamServer and WSGIServer: contexts, names, clients' certificates, the handshake."""
