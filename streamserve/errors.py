@@ -4,6 +4,8 @@
     ├── ConfigurationError        the person who starts the server
     │   └── AddressError          likewise: nothing can listen at an address
     ├── RemoteProtocolError       the peer on the wire
+    │   └── HandshakeRefused      likewise: its handshake is none, or it may not have a WebSocket
+    ├── WebSocketClosed           nobody: the connection has ended
     ├── LocalProtocolError        the application
     ├── LoopExit                  the application: it waits for what cannot come
     ├── BlockingSwitchOutError    the application: it waits where it must not
@@ -22,6 +24,7 @@ __all__ = [
     "BlockingSwitchOutError",
     "ConcurrentObjectUseError",
     "ConfigurationError",
+    "HandshakeRefused",
     "HubDestroyed",
     "InvalidSwitchError",
     "InvalidThreadUseError",
@@ -29,6 +32,7 @@ __all__ = [
     "LoopExit",
     "RemoteProtocolError",
     "StreamserveError",
+    "WebSocketClosed",
 ]
 
 
@@ -86,6 +90,32 @@ class RemoteProtocolError(StreamserveError):
 
     def __reduce__(self) -> tuple[type["RemoteProtocolError"], tuple[str, int]]:
         return type(self), (self.message, self.status)
+
+
+class HandshakeRefused(RemoteProtocolError):
+    """A client's handshake for a WebSocket is none, or its origin may not have one.
+
+    Raised when the application first uses the WebSocket. Let it pass: the server answers `status` and the reason.
+    """
+
+
+class WebSocketClosed(StreamserveError, ConnectionError):
+    """A WebSocket has ended, and something was to be sent.
+
+    Raised where the application sends. It is no fault: stop sending.
+
+    Args:
+        code: How it ended (RFC 6455 section 7.4.1); 1006: without a Close.
+        reason: What the peer said.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"the WebSocket has ended with {code}{f': {reason}' if reason else ''}")
+        self.code = code
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["WebSocketClosed"], tuple[int, str]]:
+        return type(self), (self.code, self.reason)
 
 
 class LocalProtocolError(StreamserveError):

@@ -28,6 +28,7 @@ from streamserve.gateway.environ import (
 )
 from streamserve.gateway.exchange import PIECE, ClientGone, Exchange
 from streamserve.gateway.forwarded import FIELDS, ForwardedConflict
+from streamserve.gateway.handshake import Handshake, offers_websocket, websocket_config
 from streamserve.gateway.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.gateway.request_ids import with_ids
 from streamserve.gateway.response_head import HeadCache, ResponseHead
@@ -36,6 +37,8 @@ from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
 from streamserve.loop.waiter import Runner
+from streamserve.websocket.connection import WebSocket
+from streamserve.websocket.listener import Sockets
 
 if TYPE_CHECKING:
     from streamserve.wsgi import Record, WSGIServer
@@ -47,6 +50,7 @@ _GET: int = lib.SS_GET
 _NEW_BLOCK: int = lib.SS_REQUEST_NEW_BLOCK
 _NEW_TARGET: int = lib.SS_REQUEST_NEW_TARGET
 _NEW_PEER: int = lib.SS_REQUEST_NEW_PEER
+_UPGRADE: int = lib.SS_REQUEST_UPGRADE
 _BODY: int = lib.SS_REQUEST_HAS_BODY | lib.SS_REQUEST_CHUNKED
 _HTTP10: int = lib.SS_REQUEST_HTTP10
 _FORM: int = lib.SS_REQUEST_FORM
@@ -93,6 +97,8 @@ class Endpoint(Port):
         self.turns = Turns(hub)
         self.head_cache = head_cache
         self.high_water = PIECE
+        self.sockets = Sockets(self, PIECE)
+        self.websocket_config = websocket_config(server.settings)
         self.sends_files = True  # the core may: nothing stands between its bytes and the socket
         self.base = base_environ(name, port, "http", server.software)
         self.base.update(server.base_env)
@@ -111,8 +117,13 @@ class Endpoint(Port):
         self._text = ffi.new("char[]", 128)
         self._scratch = ffi.new("char[]", SCRATCH)
 
-    def send_now(self, handle: int) -> None:
-        """A greenlet is about to park until a connection has sent what is queued; tls.py encrypts it."""
+    def messages(self, words: list[int]) -> None:
+        self.sockets.messages(words)
+
+    def close(self) -> None:
+        super().close()
+        if self.core is self.hub.core:  # else: a child of fork, and the greenlets that wait are the parent's
+            self.sockets.close()
 
     def refused(self, peer: int, refusal: int) -> None:
         self.server.refusals.note_refused(peer, refusal)
@@ -201,6 +212,8 @@ class Endpoint(Port):
             self._failed(exchange, error)
         if flags or result.__class__ is not list:
             self._after(handle, result)
+        if flags and exchange.websocket is not None:
+            self._release(exchange)
         return exchange
 
     def _serve_logged(self, handle: int, page: int, flags: int) -> Exchange:
@@ -265,7 +278,8 @@ class Endpoint(Port):
     # ---- the environ of a request that is not all known
 
     def _uncommon_environ(self, exchange: Exchange, page: int, flags: int) -> Environ:
-        exchange.broken = None
+        exchange.broken = exchange.websocket = None
+        exchange.failed = False
         handle = exchange.handle
         method = flags >> _METHOD_SHIFT if flags & _METHOD else _GET
         peer = self._new_peer(handle) if flags & _NEW_PEER else self.peers[handle]
@@ -288,6 +302,9 @@ class Endpoint(Port):
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         if flags & _BODY:
             environ["wsgi.input"] = RequestBody(exchange, self.hub, self._scratch)
+        if flags & _UPGRADE and offers_websocket(environ):
+            websocket = WebSocket(self.sockets, handle, environ, Handshake(exchange))
+            environ["wsgi.websocket"] = exchange.websocket = websocket
         return environ
 
     def _head_bytes(self, handle: int) -> bytes:
@@ -358,6 +375,8 @@ class Endpoint(Port):
         if isinstance(error, _Refused):
             exchange.done = True
             return
+        if exchange.flags:
+            exchange.failed = exchange.is_fault(error)
         try:
             exchange.fail(error)
         except BaseException:
@@ -376,6 +395,13 @@ class Endpoint(Port):
             _log.error("the application failed%s", exchange.request_line, exc_info=error)
         if isinstance(error, KeyboardInterrupt):  # not SystemExit: one request may not end the server
             self.hub.handle_system_error(type(error), error)
+
+    @staticmethod
+    def _release(exchange: Exchange) -> None:
+        """The application has returned: its WebSocket ends, unless a handler gets the messages."""
+        websocket, exchange.websocket = exchange.websocket, None
+        assert websocket is not None
+        websocket.release(exchange.failed)
 
     def _after(self, handle: int, result: Any) -> None:
         """A greenlet that still reads or writes for a request that is over finds that out; the iterable is closed."""

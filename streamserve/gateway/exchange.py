@@ -12,8 +12,9 @@ from signal import SIG_DFL, SIGPIPE, getsignal
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.errors import LocalProtocolError
+from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
 from streamserve.gateway.file_wrapper import FileWrapper
+from streamserve.gateway.handshake import refusal_head
 from streamserve.gateway.request_body import BrokenRequestBody
 from streamserve.gateway.request_ids import NAME
 from streamserve.gateway.response_head import ResponseHead
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from streamserve.gateway.endpoint import Endpoint
     from streamserve.gateway.environ import Environ
+    from streamserve.websocket.connection import WebSocket
 
 _log = logging.getLogger("streamserve.wsgi")
 
@@ -67,6 +69,7 @@ class Exchange:
         started: the head has left.
         done: the last byte has been handed to the core; the connection is no longer ours.
         sent: bytes of the body handed to the core.
+        websocket: what the application may turn the connection into; set only where there are flags.
     """
 
     __slots__ = (
@@ -76,11 +79,13 @@ class Exchange:
         "done",
         "endpoint",
         "environ",
+        "failed",
         "flags",
         "handle",
         "head",
         "sent",
         "started",
+        "websocket",
     )
 
     _chunked: bool
@@ -94,6 +99,8 @@ class Exchange:
     head: ResponseHead | None
     sent: int
     started: bool
+    websocket: WebSocket | None
+    failed: bool
 
     @property
     def head_only(self) -> bool:
@@ -135,7 +142,8 @@ class Exchange:
         """
         if self.head is not None:
             try:
-                self._restart(exc_info)
+                if self._restart(exc_info):
+                    return self.write
             finally:
                 exc_info = None  # what is raised is its error, whose traceback has this frame
         cache = self.endpoint.head_cache
@@ -145,7 +153,10 @@ class Exchange:
             self.head = cache.find(status, headers)
         return self.write
 
-    def _restart(self, exc_info: Any) -> None:
+    def _restart(self, exc_info: Any) -> bool:
+        """True: nothing begins any more, for the connection has become a WebSocket."""
+        if self.flags and self.websocket is not None and self.websocket.accepted:
+            return True
         if not exc_info:
             raise AssertionError("start_response was called a second time without exc_info (PEP 3333)")
         if self.started or self.done:
@@ -153,6 +164,7 @@ class Exchange:
                 raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # as in start_response
+        return False
 
     def write(self, data: bytes) -> None:
         """Sends a piece of the body; for applications that cannot return an iterable.
@@ -351,7 +363,7 @@ class Exchange:
 
     def _report_excess(self, count: int) -> None:
         """Logs, once a response, that bytes of its body are dropped."""
-        if count <= 0 or self.head_only or self.head is None:
+        if count <= 0 or self.head_only or self.head is None or self.head.status == 101:
             return
         if getattr(self, "_left", 0) == _REPORTED:  # a response that left in one piece has none
             return
@@ -367,7 +379,7 @@ class Exchange:
         """Whether it is the application's: the client may leave, and one that writes need not know that it was HEAD."""
         if isinstance(error, ResponseComplete):
             return not self.head_only and self.head is not None and not self.head.bodiless
-        return not isinstance(error, (ClientGone, BrokenRequestBody))
+        return not isinstance(error, (ClientGone, BrokenRequestBody, HandshakeRefused, WebSocketClosed))
 
     def fail(self, error: BaseException) -> None:
         """Ends the exchange after an exception: 500 if nothing was sent, else the connection breaks off."""
@@ -383,10 +395,15 @@ class Exchange:
             self.head = ResponseHead(b"", error.status, -1)  # what the core answers, for the access log
             if lib.ss_conn_refuse(core, self.handle, error.refusal or lib.SS_BODY_TRUNCATED) < 0:
                 lib.ss_conn_abort(core, self.handle, 0)
+        elif isinstance(error, HandshakeRefused):
+            self._answer(refusal_head(error.status), f"{error.message}\n".encode())
         else:
-            self.head = self.endpoint.failure_head(self.environ)
-            self.started = True
-            body = b"Internal Server Error\n"
-            self.sent = 0 if self.head_only else len(body)
-            flags = _HEAD | _LENGTH | _LAST | (_NO_BODY if self.head_only else 0)
-            _send(core, self.handle, self.head.data, self.head.size, body, len(body), flags)
+            self._answer(self.endpoint.failure_head(self.environ), b"Internal Server Error\n")
+
+    def _answer(self, head: ResponseHead, body: bytes) -> None:
+        """Sends a whole response of the server's own."""
+        self.head = head
+        self.started = True
+        self.sent = 0 if self.head_only else len(body)
+        flags = _HEAD | _LENGTH | _LAST | (_NO_BODY if self.head_only else 0)
+        _send(self.endpoint.core, self.handle, head.data, head.size, body, len(body), flags)

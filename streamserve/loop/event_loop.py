@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REQUEST_WORDS: int = lib.SS_REQUEST_WORDS
 _EVENT_WORDS: int = lib.SS_EVENT_WORDS
+_MESSAGE_WORDS: int = lib.SS_MESSAGE_WORDS
 _TIMER: int = lib.SS_EVENT_TIMER
 _FD: int = lib.SS_EVENT_FD
 _WOKEN: int = lib.SS_EVENT_WOKEN
@@ -65,6 +66,7 @@ class EventLoop:
         "_event_words",
         "_fired",
         "_left",
+        "_message_words",
         "_request_words",
         "core",
         "fd_watchers",
@@ -87,6 +89,7 @@ class EventLoop:
         self._event_words = _view(lib.ss_loop_events(core), lib.SS_EVENTS * _EVENT_WORDS)
         self._fired: deque[Any] = deque()
         self._left: Any = None
+        self._message_words: Any = None  # the core has them from the first WebSocket on
         self.timers: dict[int, Any] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
         self.ports: dict[int, Port] = {}
@@ -112,7 +115,7 @@ class EventLoop:
                 except BaseException as error:
                     hub.report(error, hub)
                 return
-        count = found >> 16
+        count = found >> 16 & 0xFFFF
         if count:
             stream = iter(self._event_words[: count * _EVENT_WORDS].tolist())
             events = zip(stream, stream, stream, strict=True)
@@ -121,6 +124,11 @@ class EventLoop:
         count = found & 0xFFFF
         if count:
             self._admit(hub, self._request_words[: count * _REQUEST_WORDS].tolist(), count)
+        count = found >> 32
+        if count:
+            if self._message_words is None:
+                self._message_words = _view(lib.ss_loop_messages(self.core), lib.SS_MESSAGES * _MESSAGE_WORDS)
+            self._hand_out(hub, self._message_words[: count * _MESSAGE_WORDS].tolist())
         while self._fired:
             self._fire(hub)
 
@@ -155,6 +163,18 @@ class EventLoop:
             return
         try:
             self.ports.get(words[0], NO_PORT).requests(words, count)
+        except BaseException as error:
+            hub.report(error, hub)
+
+    def _hand_out(self, hub: Hub, words: list[int]) -> None:
+        """Gives messages to the ports of their listeners; where one fails, the others still get theirs."""
+        listeners = words[::_MESSAGE_WORDS]
+        if listeners.count(words[0]) < len(listeners):
+            for start in range(0, len(words), _MESSAGE_WORDS):
+                self._hand_out(hub, words[start : start + _MESSAGE_WORDS])
+            return
+        try:
+            self.ports.get(words[0], NO_PORT).messages(words)
         except BaseException as error:
             hub.report(error, hub)
 

@@ -105,6 +105,12 @@ class Port:
     def requests(self, words: list[int], count: int) -> None:
         """Requests are complete: `count` records of SS_REQUEST_WORDS words."""
 
+    def messages(self, words: list[int]) -> None:
+        """Messages of WebSockets: records of SS_MESSAGE_WORDS words, whose payloads the next poll overwrites."""
+
+    def send_now(self, connection: int) -> None:
+        """A greenlet is about to park until a connection has sent what is queued: TLS must encrypt it first."""
+
     def accepted(self, fd: int, place: int) -> None:
         """A raw listener accepted a connection: `fd` is the port's; `place` is that of its peer (server/peers.py)."""
         os.close(fd)

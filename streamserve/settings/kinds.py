@@ -227,6 +227,22 @@ def networks() -> Kind:
     return Kind(read, "NETWORKS", several=True, empty=True)
 
 
+def origins() -> Kind:
+    """Origins of web pages (RFC 6454), "same" and "*"; in lower case, as browsers send them."""
+    remedy = "give same, *, or origins such as https://example.com or http://localhost:8000"
+
+    def read(value: object) -> tuple[str, ...]:
+        words = tuple(str(part).lower() for part in _parts_of(value))
+        if not words:
+            raise ConfigurationError(f"is empty; {remedy}")
+        for word in words:
+            if not re.fullmatch(r"same|\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@]+", word):
+                raise ConfigurationError(f"has {word!r}, which is no origin; {remedy}")
+        return words
+
+    return Kind(read, "ORIGIN", several=True)
+
+
 def choices(*known: str) -> Kind:
     """Several of a few words; empty is none."""
 

@@ -24,6 +24,7 @@ from streamserve.settings.kinds import (
     files,
     log_format,
     networks,
+    origins,
     size,
     switch,
     text,
@@ -110,6 +111,21 @@ class Settings:
         "The largest request body; a larger one is answered 413. 0: no limit, the application decides.")
     max_buffer_bytes: int = setting(1 << 30, size(1 << 20, 1 << 50, zero=True), "Limits",
         "What all connections together may hold in buffers; above it requests are answered 503. 0: no limit.")
+
+    websocket_origins: tuple[str, ...] = setting(("same",), origins(), "WebSocket",
+        "Pages that may open a WebSocket: same (the server's own), *, or origins such as https://example.com.")
+    max_websocket_message: int = setting(16 << 20, size(1, 1 << 30), "WebSocket",
+        "The largest message, all its fragments together; a larger one ends the connection with 1009.")
+    websocket_ping_interval: float = setting(25.0, time(), "WebSocket",
+        "How long a client may be silent before it is asked for a sign of life. 0: it is never asked.")
+    websocket_ping_timeout: float = setting(20.0, time(), "WebSocket",
+        "How long it may then take; after that the connection is over. 0: no deadline.")
+    websocket_close_timeout: float = setting(10.0, time(), "WebSocket",
+        "How long a client may take to answer a Close. 0: no deadline.")
+    websocket_queue: int = setting(1 << 20, size(65536, 1 << 30), "WebSocket",
+        "What may wait for one slow client; a broadcast goes no further.")
+    websocket_slow: Literal["close", "skip"] = setting("close", choice("close", "skip"), "WebSocket",
+        "Whom a broadcast finds with a full queue: close (with 1013) or skip.")
 
     head_timeout: float = setting(15.0, time(), "Deadlines",
         "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")

@@ -61,6 +61,7 @@ int ss_ws_upgrade(ss_loop *loop, int64_t conn, const char *head, int64_t length,
  * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE. At or above
  * high_water park until SS_EVENT_DRAINED. flags: 0 or SS_WS_COMPRESSED. */
 int64_t ss_ws_send(ss_loop *loop, int64_t conn, int opcode, const char *data, int64_t length, int flags);
+int64_t ss_ws_queued(ss_loop *loop, int64_t conn); /* bytes in the output queue */
 /* Sends Close, once; its answer, or the lack of one, ends the connection. code 0: without one. */
 int ss_ws_close(ss_loop *loop, int64_t conn, int code, const char *reason, int64_t length);
 /* on 0: nothing more of the connection is read, until on 1. */

@@ -70,6 +70,11 @@ int64_t ss_ws_send(ss_loop *loop, int64_t handle, int opcode, const char *data, 
     return after_sending(loop, ws, ss_ws_transmit(loop, ws, first_byte(opcode, flags), data, (size_t)length));
 }
 
+int64_t ss_ws_queued(ss_loop *loop, int64_t handle) {
+    const ss_ws *ws = ss_ws_find(loop, handle);
+    return ws && !ws->stream.dead ? ws->stream.out.bytes : SS_GONE;
+}
+
 int ss_ws_close(ss_loop *loop, int64_t handle, int code, const char *reason, int64_t length) {
     ss_ws *ws = ss_ws_find(loop, handle);
     if (!ws || ws->state != SS_WS_OPEN || ws->code)

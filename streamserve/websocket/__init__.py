@@ -1,0 +1,8 @@
+"""WebSocket (RFC 6455) for any WSGI application: `environ["wsgi.websocket"]`, handlers without greenlets, broadcast."""
+
+from streamserve.errors import WebSocketClosed
+from streamserve.websocket.application import Resource, WebSocketApplication
+from streamserve.websocket.broadcast import broadcast
+from streamserve.websocket.connection import WebSocket
+
+__all__ = ["Resource", "WebSocket", "WebSocketApplication", "WebSocketClosed", "broadcast"]

@@ -1,0 +1,54 @@
+"""One message to many WebSockets: framed once, sent by one call for each loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from streamserve.core import ffi, lib
+from streamserve.loop.native_threads import get_ident
+from streamserve.websocket.connection import WebSocket, encoded
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+
+__all__ = ["broadcast"]
+
+_TEXT: int = lib.SS_WS_TEXT
+_BINARY: int = lib.SS_WS_BINARY
+
+
+def broadcast(websockets: Iterable[WebSocket], message: str | bytes | bytearray | memoryview) -> int:
+    """Sends one message to many, and waits for none: it is framed once, and sent by one call for each loop.
+
+    Whom more than `websocket_queue` bytes wait for is ended with 1013, or left out, as the setting `websocket_slow`
+    says. Those that have ended are passed over. May be called from any native thread.
+
+    Returns:
+        How many it was sent to; where other threads serve them, how many it was handed to.
+    """
+    opcode = _TEXT if isinstance(message, str) else _BINARY
+    data = encoded(message)
+    by_hub: dict[Hub, list[int]] = {}
+    for websocket in websockets:
+        if websocket.accepted:
+            by_hub.setdefault(websocket._sockets.hub, []).append(websocket.handle)
+    count = 0
+    for hub, handles in by_hub.items():
+        if hub.thread_ident == get_ident():
+            count += _broadcast(hub, handles, opcode, data)
+        else:
+            hub.run_callback_threadsafe(_broadcast, hub, handles, opcode, data)
+            count += len(handles)
+    return count
+
+
+def _broadcast(hub: Hub, handles: list[int], opcode: int, data: bytes) -> int:
+    frame = lib.ss_ws_frame_new(opcode, data, len(data), 0)
+    if frame == ffi.NULL:
+        raise MemoryError(f"no memory for a message of {len(data)} bytes")
+    try:
+        skipped = ffi.new("int64_t *")
+        return int(lib.ss_ws_broadcast(hub.core, ffi.new("int64_t[]", handles), len(handles), frame, skipped))
+    finally:
+        lib.ss_frame_free(frame)

@@ -1,0 +1,362 @@
+"""WebSocket, as applications hold it: messages in, messages out, to one or to many (RFC 6455).
+
+A WSGI application finds one in `environ["wsgi.websocket"]` when a client offers to upgrade. The
+101 leaves at its first use, so the application can still answer 401 or 404 like any other request.
+
+Messages are read by `receive` in the greenlet of the request; or a handler gets them (`on_message` of a
+WebSocketApplication), and then no greenlet is held while nothing comes. A connection's messages are handed over
+one at a time, in order. What nobody takes stops the peer once it is `INBOX` bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import lib
+from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
+from streamserve.loop.native_threads import get_ident
+from streamserve.loop.waiter import Waiter
+
+if TYPE_CHECKING:
+    from streamserve.websocket.listener import Sockets
+
+__all__ = ["Close", "Message", "WebSocket", "encoded"]
+
+_log = logging.getLogger("streamserve.websocket")
+
+INBOX = 1 << 20
+"""Bytes of messages that wait for `receive` or for a busy handler; beyond them the peer is not read."""
+
+_TEXT: int = lib.SS_WS_TEXT
+_BINARY: int = lib.SS_WS_BINARY
+_PING: int = lib.SS_WS_PING
+_send = lib.ss_ws_send
+
+Message = str | bytes
+
+
+def encoded(message: Any) -> bytes:
+    """The bytes of a message, as they go on the wire.
+
+    Raises:
+        TypeError: it is neither str nor bytes.
+    """
+    if isinstance(message, str):
+        return message.encode()
+    if not isinstance(message, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a message is str or bytes, not {type(message).__name__}; encode it, with json.dumps perhaps")
+    return bytes(message)
+
+
+class Close:
+    """Stands in an inbox behind the last message."""
+
+    __slots__ = ("code", "reason")
+
+    def __init__(self, data: bytes) -> None:
+        self.code = int.from_bytes(data[:2], "big")
+        self.reason = data[2:].decode()
+
+    def __len__(self) -> int:
+        return 0
+
+
+class WebSocket:
+    """One connection; made by the server.
+
+    Attributes:
+        environ: that of its request while that runs, then None: keep what you need of it.
+        path: PATH_INFO of its request.
+        protocol: the subprotocol that was agreed, None: none.
+        close_code: how it ended (RFC 6455 section 7.4.1), None: it has not. 1005: the peer
+            gave no code, 1006: it sent no Close.
+        close_reason: what the peer said.
+
+    Example:
+        >>> def app(environ, start_response):
+        ...     websocket = environ["wsgi.websocket"]
+        ...     for message in websocket:
+        ...         websocket.send(message)
+        ...     return []
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_handler",
+        "_handshake",
+        "_inbox",
+        "_paused",
+        "_sockets",
+        "_waiter",
+        "_waiting_bytes",
+        "close_code",
+        "close_reason",
+        "environ",
+        "handle",
+        "path",
+        "protocol",
+    )
+
+    def __init__(self, sockets: Sockets, handle: int, environ: dict[str, Any], handshake: Any) -> None:
+        self._sockets = sockets
+        self._handshake = handshake
+        self._handler: Any = None
+        self._inbox: deque[Any] | None = None
+        self._waiting_bytes = 0
+        self._waiter: Waiter | None = None
+        self._busy = self._paused = False
+        self.handle = handle
+        self.environ: dict[str, Any] | None = environ
+        self.path: str = environ.get("PATH_INFO", "")
+        self.protocol: str | None = None
+        self.close_code: int | None = None
+        self.close_reason = ""
+
+    # ---- the beginning
+
+    @property
+    def accepted(self) -> bool:
+        """The 101 has left."""
+        return self._handshake is None
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers, in its order of preference (Sec-WebSocket-Protocol)."""
+        offered = (self.environ or {}).get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+        return [name.strip() for name in offered.split(",") if name.strip()]
+
+    def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Sends the 101; the first use does it too, without a subprotocol or headers.
+
+        Args:
+            subprotocol: one of those that the client offers.
+            headers: more fields of the response, such as Set-Cookie.
+
+        Raises:
+            HandshakeRefused: the client's handshake is none, or its origin may not; let it pass, the server answers.
+            LocalProtocolError: it was accepted before, or the client did not offer the subprotocol.
+            WebSocketClosed: the client has gone.
+        """
+        handshake, self._handshake = self._handshake, None
+        if handshake is None:
+            raise LocalProtocolError("the WebSocket was accepted before: call accept() first, and once")
+        try:
+            handshake(self, subprotocol, headers)
+        except BaseException:
+            self._handshake = handshake
+            raise
+        self.protocol = subprotocol
+        self._sockets.open[self.handle] = self
+
+    def _use(self) -> None:
+        if self._handshake is not None:
+            self.accept()
+
+    # ---- messages in
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Returns the next message, str for text and bytes for binary; None when the connection has ended.
+
+        Raises:
+            TimeoutError: none came within `timeout` seconds.
+            InvalidThreadUseError: this is not the thread that serves the connection.
+        """
+        self._use()
+        while not self._inbox:
+            if self.close_code is not None:
+                return None
+            self._wait(timeout)
+        return self._take()
+
+    def _take(self) -> Message | None:
+        assert self._inbox is not None
+        message = self._inbox.popleft()
+        self._waiting_bytes -= len(message)
+        if self._paused and self._waiting_bytes < INBOX // 2:
+            self._paused = False
+            lib.ss_ws_reading(self._sockets.core, self.handle, 1)
+        if message.__class__ is Close:
+            self._ended(message)
+            return None
+        return message  # type: ignore[no-any-return]
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._waiter is not None:
+            raise LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
+        hub = self._sockets.hub
+        if hub.thread_ident != get_ident():
+            raise InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
+        waiter = self._waiter = Waiter(hub)
+        try:
+            if timeout is None:
+                waiter.park()
+            elif not waiter.park_for(timeout):
+                raise TimeoutError(f"no message came within {timeout:g} seconds")
+        finally:
+            self._waiter = None
+
+    def __iter__(self) -> Iterator[Message]:
+        while (message := self.receive()) is not None:
+            yield message
+
+    # ---- messages out
+
+    def send(self, message: Message | bytearray | memoryview, binary: bool | None = None) -> None:
+        """Sends a message; waits while the client has not taken most of what was sent before.
+
+        From another native thread it returns at once: the thread that serves the connection sends it.
+
+        Args:
+            message: str is sent as text, anything else as binary.
+            binary: says so where the type does not: bytes that are UTF-8 may be text.
+
+        Raises:
+            WebSocketClosed: the connection has ended, or is ending.
+            TypeError: message is neither str nor bytes.
+        """
+        data = encoded(message)
+        self._use()
+        text = isinstance(message, str) if binary is None else not binary
+        self._transmit(_TEXT if text else _BINARY, data)
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Asks for a sign of life; the answer is seen by the server alone.
+
+        Raises:
+            LocalProtocolError: payload is longer than 125 bytes.
+            WebSocketClosed: the connection has ended.
+        """
+        self._use()
+        if len(payload) > 125:
+            raise LocalProtocolError(f"the payload of a ping has {len(payload)} bytes; at most 125 are allowed")
+        self._transmit(_PING, payload)
+
+    def _transmit(self, opcode: int, data: bytes) -> None:
+        sockets = self._sockets
+        if sockets.hub.thread_ident != get_ident():
+            sockets.hub.run_callback_threadsafe(_send, sockets.core, self.handle, opcode, data, len(data), 0)
+            return
+        queued = _send(sockets.core, self.handle, opcode, data, len(data), 0)
+        if queued >= sockets.high_water:
+            queued = sockets.drain(self.handle)
+        if queued < 0:
+            raise WebSocketClosed(self.close_code or lib.SS_WS_ABNORMAL, self.close_reason)
+
+    # ---- the end
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more can be sent: the connection has ended, or close() was called."""
+        return self.close_code is not None
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Sends Close; without effect when the connection has ended.
+
+        Args:
+            code: 1000 to 1014 or 3000 to 4999, as RFC 6455 section 7.4 has them.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not go on the wire.
+        """
+        if self.close_code is not None:
+            return
+        self._use()
+        data = reason.encode()
+        sockets = self._sockets
+        if sockets.hub.thread_ident != get_ident():
+            sockets.hub.run_callback_threadsafe(self.close, code, reason)
+            return
+        if lib.ss_ws_close(sockets.core, self.handle, code, data, len(data)) == lib.SS_MISUSE:
+            raise LocalProtocolError(
+                f"a WebSocket cannot be closed with {code} and a reason of {len(data)} bytes: give a code that may"
+                " be sent (RFC 6455 section 7.4) and at most 123 bytes"
+            )
+        self._ending(code, reason)
+
+    def _ending(self, code: int, reason: str) -> None:
+        """We closed it: nothing more is received."""
+        self.close_code, self.close_reason = code, reason
+        self._inbox = None
+        self._waiting_bytes = 0
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def _ended(self, close: Close) -> None:
+        if self.close_code is None:
+            self.close_code, self.close_reason = close.code, close.reason
+
+    # ---- what the server does
+
+    def handle_by(self, handler: Any) -> None:
+        """Has a handler get the messages from now on, as a WebSocketApplication does."""
+        self._use()
+        self._handler = handler
+        if self._inbox:
+            waiting, self._inbox, self._waiting_bytes = self._inbox, None, 0
+            self._sockets.deliver([(self, message) for message in waiting])
+
+    def release(self, failed: bool) -> None:
+        """The application has returned: without a handler that is the end."""
+        self.environ = None
+        if self.accepted and self._handler is None:
+            self.close(lib.SS_WS_FAILED if failed else lib.SS_WS_NORMAL)
+
+    def arrived(self, message: Any) -> None:
+        """A message for `receive`, in the hub."""
+        self._keep(message)
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def _keep(self, message: Any) -> None:
+        if self.close_code is not None:
+            return
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(message)
+        self._waiting_bytes += len(message)
+        if self._waiting_bytes > INBOX and not self._paused:
+            self._paused = True
+            lib.ss_ws_reading(self._sockets.core, self.handle, 0)
+
+    def handled(self, message: Any) -> None:
+        """Gives a message to the handler, behind those that it has not finished; in a runner."""
+        if self._busy:
+            self._keep(message)
+            return
+        self._busy = True
+        try:
+            self._call(message)
+            while self._inbox:
+                self._take_for_handler()
+        finally:
+            self._busy = False
+
+    def _take_for_handler(self) -> None:
+        assert self._inbox is not None
+        message = self._inbox[0]
+        if message.__class__ is Close:
+            self._inbox = None
+        else:
+            self._take()
+        self._call(message)
+
+    def _call(self, message: Any) -> None:
+        """Runs the handler: what it raises is logged, and ends the connection."""
+        try:
+            if message.__class__ is Close:
+                self._ended(message)
+                self._handler.on_close(message.reason)
+            elif self.close_code is None:
+                self._handler.on_message(message)
+        except BaseException as error:
+            _log.error("the handler of a WebSocket failed", exc_info=error)
+            self.close(lib.SS_WS_FAILED)
+
+    def __repr__(self) -> str:
+        state = f"closed with {self.close_code}" if self.closed else "open" if self.accepted else "not accepted"
+        return f"<WebSocket {self.path} {state}>"

@@ -1,0 +1,106 @@
+"""The WebSockets of one listener, and how the hub hands them the messages of a poll."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import ffi, lib
+from streamserve.loop.runner import refresh
+from streamserve.websocket.connection import Close
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
+    from streamserve.loop.ports import Port
+    from streamserve.loop.waiter import Runner
+    from streamserve.websocket.connection import WebSocket
+
+_TEXT: int = lib.SS_WS_TEXT
+_BINARY: int = lib.SS_WS_BINARY
+_SHIFT: int = lib.SS_WS_LENGTH_SHIFT
+
+
+class Sockets:
+    """The WebSockets of one listener, and how the hub hands them their messages.
+
+    Args:
+        port: of the listener: who waits for a connection to drain does so there.
+        high_water: queued bytes at which a writer waits.
+
+    Attributes:
+        open: connection → its WebSocket.
+    """
+
+    def __init__(self, port: Port, high_water: int) -> None:
+        self.hub: Hub = port.hub
+        self.core = port.hub.core
+        self.high_water = high_water
+        self.open: dict[int, WebSocket] = {}
+        self._port = port
+        self._payloads: memoryview | None = None
+
+    def drain(self, handle: int) -> int:
+        """Waits until most of what is queued has left; returns the bytes still queued, below zero: it has ended."""
+        self._port.send_now(handle)
+        while (queued := int(lib.ss_ws_queued(self.core, handle))) > self.high_water // 4:
+            self._port.wait(handle)
+        return queued
+
+    def messages(self, words: list[int]) -> None:
+        """Takes the records of one poll, in the hub; see SS_MESSAGE_WORDS."""
+        if self._payloads is None:
+            self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
+        payloads, find = self._payloads, self.open.get
+        handled = []
+        stream = iter(words)
+        for _, handle, word, offset in zip(stream, stream, stream, stream, strict=True):
+            websocket = find(handle)
+            if websocket is None:
+                continue
+            length = word >> _SHIFT
+            if offset >= 0:
+                data: Any = payloads[offset : offset + length]
+            else:
+                data = ffi.buffer(lib.ss_ws_take(self.core, handle), length)
+            message = self._message(word & 0xFF, data, handle)
+            if websocket._handler is None:
+                websocket.arrived(message)
+            else:
+                handled.append((websocket, message))
+        if handled:
+            self.deliver(handled)
+
+    def _message(self, opcode: int, data: Any, handle: int) -> Any:
+        if opcode == _TEXT:
+            return str(data, "utf-8")
+        if opcode == _BINARY:
+            return bytes(data)
+        del self.open[handle]  # a Close is the last
+        return Close(bytes(data))
+
+    def deliver(self, messages: list[tuple[WebSocket, Any]]) -> None:
+        """Has a runner give messages to their handlers."""
+        self.hub.ready.append((self._run_handlers, iter(messages)))
+
+    def _run_handlers(self, item: Any, runner: Runner) -> None:
+        """One after another without a switch; where one waits, another runner goes on (see Endpoint._drain)."""
+        ready = self.hub.ready
+        ready.appendleft(item)
+        for websocket, message in item[1]:
+            websocket.handled(message)
+            if runner.gr_context is not None or runner.task is not None:
+                refresh(runner)
+        if ready and ready[0] is item:
+            ready.popleft()
+
+    def close(self) -> None:
+        """The listener is closed, and its connections with it."""
+        handled = []
+        for websocket in self.open.values():
+            close = Close(lib.SS_WS_ABNORMAL.to_bytes(2, "big"))
+            if websocket._handler is None:
+                websocket.arrived(close)
+            else:
+                handled.append((websocket, close))
+        self.open.clear()
+        if handled:
+            self.deliver(handled)
