@@ -28,7 +28,7 @@ from streamserve.gateway.environ import (
 )
 from streamserve.gateway.exchange import PIECE, ClientGone, Exchange
 from streamserve.gateway.forwarded import FIELDS, ForwardedConflict
-from streamserve.gateway.handshake import Handshake, offers_websocket, websocket_config
+from streamserve.gateway.handshake import Handshake, offers_websocket, websocket_config, websocket_deflate
 from streamserve.gateway.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.gateway.request_ids import with_ids
 from streamserve.gateway.response_head import HeadCache, ResponseHead
@@ -99,6 +99,7 @@ class Endpoint(Port):
         self.high_water = PIECE
         self.sockets = Sockets(self, PIECE)
         self.websocket_config = websocket_config(server.settings)
+        self.deflate = websocket_deflate(server.settings)
         self.sends_files = True  # the core may: nothing stands between its bytes and the socket
         self.base = base_environ(name, port, "http", server.software)
         self.base.update(server.base_env)

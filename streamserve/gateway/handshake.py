@@ -9,13 +9,14 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
 from streamserve.gateway.response_head import HOP_BY_HOP, ResponseHead, build_head, encode_field
+from streamserve.websocket.deflate import Deflate, agreement
 
 if TYPE_CHECKING:
     from streamserve.gateway.exchange import Exchange
@@ -53,6 +54,13 @@ def websocket_config(settings: Settings) -> Any:
     return config
 
 
+def websocket_deflate(settings: Settings) -> Deflate | None:
+    """How messages are compressed where a client offers it; None: they are not."""
+    if settings.websocket_compression == "off":
+        return None
+    return Deflate(settings.websocket_compression_threshold, settings.max_websocket_message)
+
+
 class Handshake:
     """What `WebSocket.accept` calls: checks the client's part and sends ours.
 
@@ -81,23 +89,19 @@ class Handshake:
         lines = [
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
             b"Sec-WebSocket-Accept: %b\r\n" % b64encode(sha1(key + _GUID).digest()),
+            *_chosen_lines(websocket, subprotocol, headers),
         ]
-        if subprotocol is not None:
-            if subprotocol not in websocket.subprotocols or not _TOKEN.fullmatch(subprotocol):
-                raise LocalProtocolError(
-                    f"the client does not offer the subprotocol {subprotocol!r}, only {websocket.subprotocols}"
-                )
-            lines.append(encode_field("Sec-WebSocket-Protocol", subprotocol))
-        for name, value in headers:
-            line = encode_field(name, value)
-            if name.lower() in _OF_THE_HANDSHAKE:
-                raise LocalProtocolError(f"the header {name!r} of a WebSocket's handshake is the server's to set")
-            lines.append(line)
-        self._upgrade(b"".join([*lines, b"\r\n"]))
+        endpoint = exchange.endpoint
+        extension = None if endpoint.deflate is None else agreement(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
+        if extension is not None:
+            lines.append(encode_field("Sec-WebSocket-Extensions", extension))
+        self._upgrade(b"".join([*lines, b"\r\n"]), extension is not None)
+        websocket.deflate = None if extension is None else endpoint.deflate
 
-    def _upgrade(self, head: bytes) -> None:
+    def _upgrade(self, head: bytes, deflate: bool) -> None:
         exchange = self._exchange
         endpoint = exchange.endpoint
+        endpoint.websocket_config.deflate = deflate  # of this connection: the core copies it
         answer = lib.ss_ws_upgrade(endpoint.core, exchange.handle, head, len(head), endpoint.websocket_config)
         if answer == lib.SS_MISUSE:
             raise HandshakeRefused("a WebSocket's handshake has no body (RFC 6455 section 4.1)", 400)
@@ -107,6 +111,21 @@ class Handshake:
         if answer < 0:
             raise WebSocketClosed(lib.SS_WS_ABNORMAL, "the client went away before its handshake was answered")
         endpoint.send_now(exchange.handle)
+
+
+def _chosen_lines(websocket: WebSocket, subprotocol: str | None, headers: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """What the application adds to the 101."""
+    if subprotocol is not None:
+        if subprotocol not in websocket.subprotocols or not _TOKEN.fullmatch(subprotocol):
+            raise LocalProtocolError(
+                f"the client does not offer the subprotocol {subprotocol!r}, only {websocket.subprotocols}"
+            )
+        yield encode_field("Sec-WebSocket-Protocol", subprotocol)
+    for name, value in headers:
+        line = encode_field(name, value)
+        if name.lower() in _OF_THE_HANDSHAKE:
+            raise LocalProtocolError(f"the header {name!r} of a WebSocket's handshake is the server's to set")
+        yield line
 
 
 def _key(environ: dict[str, Any]) -> bytes:

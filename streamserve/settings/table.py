@@ -126,6 +126,10 @@ class Settings:
         "What may wait for one slow client; a broadcast goes no further.")
     websocket_slow: Literal["close", "skip"] = setting("close", choice("close", "skip"), "WebSocket",
         "Whom a broadcast finds with a full queue: close (with 1013) or skip.")
+    websocket_compression: Literal["off", "on"] = setting("off", choice("off", "on"), "WebSocket",
+        "Compress messages for clients that offer it (permessage-deflate, without context takeover).")
+    websocket_compression_threshold: int = setting(1024, size(0, 1 << 30), "WebSocket",
+        "The shortest message that is compressed.")
 
     head_timeout: float = setting(15.0, time(), "Deadlines",
         "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")

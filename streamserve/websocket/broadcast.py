@@ -11,6 +11,7 @@ from streamserve.websocket.connection import WebSocket, encoded
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
+    from streamserve.websocket.deflate import Deflate
 
 __all__ = ["broadcast"]
 
@@ -21,6 +22,8 @@ _BINARY: int = lib.SS_WS_BINARY
 def broadcast(websockets: Iterable[WebSocket], message: str | bytes | bytearray | memoryview) -> int:
     """Sends one message to many, and waits for none: it is framed once, and sent by one call for each loop.
 
+    It is compressed once for all who agreed to that; the others get it as it is.
+
     Whom more than `websocket_queue` bytes wait for is ended with 1013, or left out, as the setting `websocket_slow`
     says. Those that have ended are passed over. May be called from any native thread.
 
@@ -29,22 +32,31 @@ def broadcast(websockets: Iterable[WebSocket], message: str | bytes | bytearray 
     """
     opcode = _TEXT if isinstance(message, str) else _BINARY
     data = encoded(message)
-    by_hub: dict[Hub, list[int]] = {}
+    plain: dict[Hub, list[int]] = {}
+    packed: dict[Deflate, dict[Hub, list[int]]] = {}
     for websocket in websockets:
         if websocket.accepted:
+            by_hub = plain if websocket.deflate is None else packed.setdefault(websocket.deflate, {})
             by_hub.setdefault(websocket._sockets.hub, []).append(websocket.handle)
+    count = _to_all(plain, opcode, data, 0)
+    for deflate, by_hub in packed.items():
+        count += _to_all(by_hub, opcode, *deflate.pack(data))
+    return count
+
+
+def _to_all(by_hub: dict[Hub, list[int]], opcode: int, data: bytes, flags: int) -> int:
     count = 0
     for hub, handles in by_hub.items():
         if hub.thread_ident == get_ident():
-            count += _broadcast(hub, handles, opcode, data)
+            count += _broadcast(hub, handles, opcode, data, flags)
         else:
-            hub.run_callback_threadsafe(_broadcast, hub, handles, opcode, data)
+            hub.run_callback_threadsafe(_broadcast, hub, handles, opcode, data, flags)
             count += len(handles)
     return count
 
 
-def _broadcast(hub: Hub, handles: list[int], opcode: int, data: bytes) -> int:
-    frame = lib.ss_ws_frame_new(opcode, data, len(data), 0)
+def _broadcast(hub: Hub, handles: list[int], opcode: int, data: bytes, flags: int) -> int:
+    frame = lib.ss_ws_frame_new(opcode, data, len(data), flags)
     if frame == ffi.NULL:
         raise MemoryError(f"no memory for a message of {len(data)} bytes")
     try:

@@ -21,6 +21,7 @@ from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 
 if TYPE_CHECKING:
+    from streamserve.websocket.deflate import Deflate
     from streamserve.websocket.listener import Sockets
 
 __all__ = ["Close", "Message", "WebSocket", "encoded"]
@@ -74,6 +75,7 @@ class WebSocket:
         close_code: how it ended (RFC 6455 section 7.4.1), None: it has not. 1005: the peer
             gave no code, 1006: it sent no Close.
         close_reason: what the peer said.
+        deflate: how its messages are compressed, None: they are not.
 
     Example:
         >>> def app(environ, start_response):
@@ -95,6 +97,7 @@ class WebSocket:
         "_waiting_bytes",
         "close_code",
         "close_reason",
+        "deflate",
         "environ",
         "handle",
         "path",
@@ -113,6 +116,7 @@ class WebSocket:
         self.environ: dict[str, Any] | None = environ
         self.path: str = environ.get("PATH_INFO", "")
         self.protocol: str | None = None
+        self.deflate: Deflate | None = None
         self.close_code: int | None = None
         self.close_reason = ""
 
@@ -221,7 +225,10 @@ class WebSocket:
         data = encoded(message)
         self._use()
         text = isinstance(message, str) if binary is None else not binary
-        self._transmit(_TEXT if text else _BINARY, data)
+        if self.deflate is None:
+            self._transmit(_TEXT if text else _BINARY, data)
+        else:
+            self._transmit(_TEXT if text else _BINARY, *self.deflate.pack(data))
 
     def ping(self, payload: bytes = b"") -> None:
         """Asks for a sign of life; the answer is seen by the server alone.
@@ -235,12 +242,12 @@ class WebSocket:
             raise LocalProtocolError(f"the payload of a ping has {len(payload)} bytes; at most 125 are allowed")
         self._transmit(_PING, payload)
 
-    def _transmit(self, opcode: int, data: bytes) -> None:
+    def _transmit(self, opcode: int, data: bytes, flags: int = 0) -> None:
         sockets = self._sockets
         if sockets.hub.thread_ident != get_ident():
-            sockets.hub.run_callback_threadsafe(_send, sockets.core, self.handle, opcode, data, len(data), 0)
+            sockets.hub.run_callback_threadsafe(_send, sockets.core, self.handle, opcode, data, len(data), flags)
             return
-        queued = _send(sockets.core, self.handle, opcode, data, len(data), 0)
+        queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
         if queued >= sockets.high_water:
             queued = sockets.drain(self.handle)
         if queued < 0:

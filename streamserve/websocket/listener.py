@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import ffi, lib
 from streamserve.loop.runner import refresh
 from streamserve.websocket.connection import Close
+from streamserve.websocket.deflate import BadMessage
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
+_CLOSE: int = lib.SS_WS_CLOSE
+_COMPRESSED: int = lib.SS_WS_COMPRESSED
 _SHIFT: int = lib.SS_WS_LENGTH_SHIFT
 
 
@@ -74,8 +77,20 @@ class Sockets:
             return str(data, "utf-8")
         if opcode == _BINARY:
             return bytes(data)
-        del self.open[handle]  # a Close is the last
-        return Close(bytes(data))
+        if opcode == _CLOSE:
+            del self.open[handle]  # it is the last
+            return Close(bytes(data))
+        return self._unpacked(opcode & ~_COMPRESSED == _TEXT, bytes(data), handle)
+
+    def _unpacked(self, text: bool, data: bytes, handle: int) -> Any:
+        deflate = self.open[handle].deflate
+        assert deflate is not None
+        try:
+            return deflate.unpack(data, text)
+        except BadMessage as bad:
+            del self.open[handle]  # also of the messages behind it, nothing is handed over
+            lib.ss_ws_close(self.core, handle, bad.code, b"", 0)
+            return Close(bad.code.to_bytes(2, "big"))
 
     def deliver(self, messages: list[tuple[WebSocket, Any]]) -> None:
         """Has a runner give messages to their handlers."""

@@ -45,6 +45,8 @@ OTHER_VALUES = {
     "websocket_close_timeout": "5s",
     "websocket_queue": "128k",
     "websocket_slow": "skip",
+    "websocket_compression": "on",
+    "websocket_compression_threshold": "4k",
     "head_timeout": "500ms",
     "body_timeout": "2m",
     "write_timeout": "45s",
