@@ -45,7 +45,7 @@ class Page:
         self._session = ""
         self._events: list[dict[str, Any]] = []
         self.problems: list[str] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        target = self.call("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
@@ -105,8 +105,15 @@ class Page:
 @contextlib.contextmanager
 def open_browser() -> Iterator[Page]:
     """Starts Chromium with a profile of its own, gives one page of it, and ends it."""
+    with open_pages(1) as (page,):
+        yield page
+
+
+@contextlib.contextmanager
+def open_pages(count: int) -> Iterator[list[Page]]:
+    """Starts Chromium with a profile of its own, gives so many windows of it, and ends it."""
     assert PROGRAM is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, contextlib.ExitStack() as connections:
         process = subprocess.Popen(
             [PROGRAM, *FLAGS, f"--user-data-dir={profile}"],
             stdout=subprocess.DEVNULL,
@@ -115,11 +122,14 @@ def open_browser() -> Iterator[Page]:
             start_new_session=True,
         )
         try:
-            connection = websocket.create_connection(_endpoint(process), timeout=TIMEOUT, suppress_origin=True)
-            try:
-                yield Page(connection)
-            finally:
-                connection.close()
+            endpoint = _endpoint(process)
+            pages = []
+            for _ in range(count):
+                connection = websocket.create_connection(endpoint, timeout=TIMEOUT, suppress_origin=True)
+                connections.callback(connection.close)
+                pages.append(Page(connection))
+            yield pages
+            connections.close()
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # the group is its own: nothing but its renderers is in there
             process.wait(TIMEOUT)
