@@ -21,6 +21,12 @@ RATIOS = {
     ("echo", "gevent"): 0.6,
     ("tls13-1m", "nginx"): 1.3,
     ("tls12-1m", "nginx"): 1.3,
+    ("ws-echo", "bun"): 1.0,
+    ("ws-echo", "floor"): 1.3,
+    ("ws-receive", "picows"): 1.1,
+    ("ws-burst", "single"): 0.3,
+    ("ws-broadcast", "floor"): 1.15,
+    ("ws-large", "floor"): 1.5,
     ("semaphore", "gevent"): 3.0,
     ("rlock", "gevent"): 3.0,
     ("queue-free", "gevent"): 3.0,
@@ -29,6 +35,7 @@ RATIOS = {
 
 VALUES = {
     ("idle", "streamserve"): 1024.0,
+    ("ws-idle", "streamserve"): 1024.0,
     ("many", "streamserve"): 1.2,
     ("recv-ready", "streamserve"): 1.15,
     ("send-ready", "streamserve"): 1.15,

@@ -28,10 +28,14 @@ class Holder:
 
     def ask(self, word: str) -> int:
         """Have it count, and read its answer `WORD N`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("count\n")
-        self._process.stdin.flush()
+        self.write("count")
         return self.read(word)
+
+    def write(self, order: str) -> None:
+        """Give it one line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
 
     def read(self, word: str) -> int:
         """Read the line `WORD N`.

@@ -50,7 +50,7 @@ def window(server: Server, target: Target, seconds: int) -> Window:
         again = probe(server.port, target.headers)
     except (WrongAnswer, OSError, RuntimeError) as error:
         return Window(float("nan"), {}, (f"{type(error).__name__}: {error}",))
-    problems = load.problems(seen, target.connections, length) + _clocks_disagree(used)
+    problems = load.problems(seen, target.connections, length) + clocks_disagree(used)
     if again != length:
         problems.append(f"an answer had {length} bytes before the run and {again} after it")
     cpu_us = used.cpu / 1000 / seen.requests if seen.requests else float("nan")
@@ -84,8 +84,11 @@ def combined(windows: list[Window]) -> Window:
     return Window(cpu_ns / 1000 / requests, details, ())
 
 
-def _clocks_disagree(used: accounting.Spent) -> list[str]:
-    """schedstat and stat tell the same story unless a thread ended in the window: two ticks and 2 % are rounding."""
+def clocks_disagree(used: accounting.Spent) -> list[str]:
+    """What to complain of, if anything.
+
+    schedstat and stat tell the same story unless a thread ended in the window: two ticks and 2 % are rounding.
+    """
     allowed = 2 * accounting.TICK_NS + TICK_TOLERANCE * used.ticks
     if abs(used.cpu - used.ticks) <= allowed:
         return []

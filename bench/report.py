@@ -48,6 +48,7 @@ LOAD_COLUMNS = (
     Column("p50 ms", "p50_us", 0.001, 2),
     Column("p99 ms", "p99_us", 0.001, 2),
 )
+RSS_COLUMNS = (Column("RSS MB before", "rss_before", 1e-6, 1), Column("RSS MB after", "rss_after", 1e-6, 1))
 COLUMNS = {
     "hello": LOAD_COLUMNS,
     "browser": LOAD_COLUMNS,
@@ -55,7 +56,10 @@ COLUMNS = {
     "tls13-1m": LOAD_COLUMNS[:2],
     "tls12-1m": LOAD_COLUMNS[:2],
     "tls13-1k": LOAD_COLUMNS[:2],
-    "idle": (Column("RSS MB before", "rss_before", 1e-6, 1), Column("RSS MB after", "rss_after", 1e-6, 1)),
+    **dict.fromkeys(
+        ("ws-echo", "ws-receive", "ws-burst", "ws-broadcast", "ws-large"), (Column("busy %", "busy", 100),)
+    ),
+    **dict.fromkeys(("idle", "ws-idle"), RSS_COLUMNS),
     "many": (Column("us alone", "alone_us", 1, 2), Column("us crowded", "crowded_us", 1, 2)),
 }
 

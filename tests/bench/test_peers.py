@@ -19,6 +19,8 @@ from bench.peers import HELLO_APP, PEERS, chosen
 from bench.server import running
 from bench.tls import CASES as TLS_CASES
 from bench.tls import SUBJECTS as TLS_SUBJECTS
+from bench.websocket import CASES as WEBSOCKET_CASES
+from bench.websocket_peers import SUBJECTS as WEBSOCKET_SUBJECTS
 
 
 def test_every_requirement_is_pinned_exactly() -> None:
@@ -36,6 +38,8 @@ def test_goals_name_cases_and_peers_that_exist() -> None:
     for case, peer in [*RATIOS, *VALUES]:
         if case in TLS_CASES:
             assert peer in TLS_SUBJECTS
+        elif case in WEBSOCKET_CASES:
+            assert peer in WEBSOCKET_SUBJECTS or (peer == "single" and WEBSOCKET_CASES[case].beside)
         else:
             assert case in {**CASES, **GREENLET_CASES} and peer in PEERS
 
