@@ -28,7 +28,7 @@ from streamserve.gateway.environ import (
 )
 from streamserve.gateway.exchange import PIECE, ClientGone, Exchange
 from streamserve.gateway.forwarded import FIELDS, ForwardedConflict
-from streamserve.gateway.handshake import Handshake, offers_websocket, websocket_config, websocket_deflate
+from streamserve.gateway.handshake import offer_upgrade, websocket_config, websocket_deflate
 from streamserve.gateway.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.gateway.request_ids import with_ids
 from streamserve.gateway.response_head import HeadCache, ResponseHead
@@ -37,7 +37,6 @@ from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
 from streamserve.loop.waiter import Runner
-from streamserve.websocket.connection import WebSocket
 from streamserve.websocket.listener import Sockets
 
 if TYPE_CHECKING:
@@ -185,9 +184,9 @@ class Endpoint(Port):
         exchange.started = exchange.done = False
         try:
             if flags == _AGAIN:
-                known = self.again.get(handle)
-                environ = self._common_environ(handle, page, flags) if known is None else known.copy()
                 exchange.flags = flags = 0
+                known = self.again.get(handle)
+                environ = self._common_environ(handle, page, _AGAIN) if known is None else known.copy()
             elif flags:
                 environ = self._uncommon_environ(exchange, page, flags)
             else:
@@ -303,9 +302,8 @@ class Endpoint(Port):
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         if flags & _BODY:
             environ["wsgi.input"] = RequestBody(exchange, self.hub, self._scratch)
-        if flags & _UPGRADE and offers_websocket(environ):
-            websocket = WebSocket(self.sockets, handle, environ, Handshake(exchange))
-            environ["wsgi.websocket"] = exchange.websocket = websocket
+        if flags & _UPGRADE:
+            offer_upgrade(exchange, environ)
         return environ
 
     def _head_bytes(self, handle: int) -> bytes:

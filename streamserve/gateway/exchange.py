@@ -15,6 +15,7 @@ from streamserve.core import ffi, lib
 from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
 from streamserve.gateway.file_wrapper import FileWrapper
 from streamserve.gateway.handshake import refusal_head
+from streamserve.gateway.raw_socket import OwnedConnection
 from streamserve.gateway.request_body import BrokenRequestBody
 from streamserve.gateway.request_ids import NAME
 from streamserve.gateway.response_head import ResponseHead
@@ -69,7 +70,7 @@ class Exchange:
         started: the head has left.
         done: the last byte has been handed to the core; the connection is no longer ours.
         sent: bytes of the body handed to the core.
-        websocket: what the application may turn the connection into; set only where there are flags.
+        websocket: what the application may turn the connection into, or has made of it; set only where there are flags.
     """
 
     __slots__ = (
@@ -99,7 +100,7 @@ class Exchange:
     head: ResponseHead | None
     sent: int
     started: bool
-    websocket: WebSocket | None
+    websocket: WebSocket | OwnedConnection | None
     failed: bool
 
     @property
@@ -154,7 +155,7 @@ class Exchange:
         return self.write
 
     def _restart(self, exc_info: Any) -> bool:
-        """True: nothing begins any more, for the connection has become a WebSocket."""
+        """True: nothing begins any more, for the connection has become a WebSocket, or the application's."""
         if self.flags and self.websocket is not None and self.websocket.accepted:
             return True
         if not exc_info:
@@ -377,6 +378,8 @@ class Exchange:
 
     def is_fault(self, error: BaseException) -> bool:
         """Whether it is the application's: the client may leave, and one that writes need not know that it was HEAD."""
+        if self.flags and isinstance(self.websocket, OwnedConnection):
+            return False
         if isinstance(error, ResponseComplete):
             return not self.head_only and self.head is not None and not self.head.bodiless
         return not isinstance(error, (ClientGone, BrokenRequestBody, HandshakeRefused, WebSocketClosed))

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
+from streamserve.gateway.raw_socket import KEYS, pending_socket
 from streamserve.gateway.response_head import HOP_BY_HOP, ResponseHead, build_head, encode_field
+from streamserve.websocket.connection import WebSocket
 from streamserve.websocket.deflate import Deflate, agreement
 
 if TYPE_CHECKING:
     from streamserve.gateway.exchange import Exchange
     from streamserve.settings import Settings
-    from streamserve.websocket import WebSocket
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _OF_THE_HANDSHAKE = HOP_BY_HOP | {"content-length", "sec-websocket-accept", "sec-websocket-extensions",
@@ -37,9 +38,12 @@ def refusal_head(status: int) -> ResponseHead:
     return head.with_line(b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n") if status == 426 else head
 
 
-def offers_websocket(environ: dict[str, Any]) -> bool:
-    """The client would like to speak WebSocket; its Connection header was seen to list upgrade."""
-    return "websocket" in [token.strip().lower() for token in environ.get("HTTP_UPGRADE", "").split(",")]
+def offer_upgrade(exchange: Exchange, environ: dict[str, Any]) -> None:
+    """Gives the application what it may upgrade a connection to; its Connection header was seen to list upgrade."""
+    environ.update(dict.fromkeys(KEYS, pending_socket(exchange)))
+    if "websocket" in [token.strip().lower() for token in environ.get("HTTP_UPGRADE", "").split(",")]:
+        websocket = WebSocket(exchange.endpoint.sockets, exchange.handle, environ, Handshake(exchange))
+        environ["wsgi.websocket"] = exchange.websocket = websocket
 
 
 def websocket_config(settings: Settings) -> Any:
