@@ -113,6 +113,7 @@ class Handshake:
         exchange.started = exchange.done = True
         exchange.sent = 0
         if answer < 0:
+            lib.ss_conn_abort(endpoint.core, exchange.handle, 0)  # the request is still ours to end
             raise WebSocketClosed(lib.SS_WS_ABNORMAL, "the client went away before its handshake was answered")
         endpoint.send_now(exchange.handle)
 

@@ -140,6 +140,31 @@ def test_what_may_not_stand_in_a_handshake_is_a_fault_of_the_application(serve: 
     assert len(faults) == 5 and "does not offer the subprotocol 'c'" in faults[0] and "'Connection'" in faults[1]
 
 
+@pytest.mark.parametrize("use", ["accept", "receive", "send"])
+def test_a_client_that_leaves_before_the_101_leaves_nothing(serve: Serve, use: str) -> None:
+    asked, left = threading.Event(), threading.Event()
+    faults: list[BaseException] = []
+
+    def late(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        asked.set()
+        left.wait(60)
+        websocket = environ["wsgi.websocket"]
+        try:
+            getattr(websocket, use)(*["message"] * (use == "send"))
+        except WebSocketClosed as error:
+            faults.append(error)
+            raise
+        return []
+
+    with serve(late) as server:
+        client = server.client()
+        client.send(HANDSHAKE + b"\r\n")
+        asked.wait(60)
+        client.reset()
+        left.set()
+        eventually(lambda: faults, "the application learns of it")
+
+
 # ---- messages
 
 

@@ -55,7 +55,8 @@ typedef struct {
 } ss_ws_config;
 
 /* Sends the head of a 101 response, complete, and makes a request's connection a WebSocket: the request is
- * over, the handle stays. SS_MISUSE: the response has begun, or the request has a body. */
+ * over, the handle stays. SS_MISUSE: the response has begun, or the request has a body. After this and any other
+ * failure the request is still Python's. */
 int ss_ws_upgrade(ss_loop *loop, int64_t conn, const char *head, int64_t length, const ss_ws_config *config);
 /* Sends a message. The first of a turn of the loop leaves at once, those that follow at its end, together.
  * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE. At or above
