@@ -69,6 +69,20 @@ def test_bytes_behind_the_request_are_its_first_frames(listening: Listening) -> 
     assert listener.told(2) == ["text early", "text two"]
 
 
+def test_a_large_message_can_be_taken_also_when_its_connection_ends_in_the_same_poll(listening: Listening) -> None:
+    listener = listening()
+    client, _ = listener.upgraded()
+    client.sendall(frame(BINARY, bytes(lib.SS_WS_SMALL), fin=False))
+    for _ in range(50):
+        listener.poll()
+    client.sendall(frame(PONG) * 300 + frame(0, b"end"))  # more frames than a turn takes
+    listener.poll(SECOND)
+    assert listener.messages == []
+    reset(client)
+    assert listener.told(2) == [f"binary of {lib.SS_WS_SMALL + 3}", "close 1006"]
+    listener.until_gone()
+
+
 def test_many_messages_are_told_by_one_poll(loop: Loop, listening: Listening) -> None:
     listener = listening()
     client, _ = listener.upgraded()

@@ -58,6 +58,7 @@ class WebSocketListener(HttpListener):
         for number, handle, word, offset in zip(*[iter(words)] * 4, strict=True):
             assert number == self.number
             opcode, length = word & 255, word >> lib.SS_WS_LENGTH_SHIFT
+            assert offset >= 0 or lib.ss_ws_take(core, handle) != ffi.NULL, "a message that was told can be taken"
             data = payloads + offset if offset >= 0 else lib.ss_ws_take(core, handle)
             self.messages.append((handle, opcode, ffi.unpack(data, length)))
         events = ffi.unpack(lib.ss_loop_events(core), (found >> 16 & 0xFFFF) * lib.SS_EVENT_WORDS)

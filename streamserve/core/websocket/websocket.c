@@ -169,9 +169,18 @@ static void linger(ss_loop *loop, ss_ws *ws) {
     ss_pending_add(loop, &ws->stream.io);
 }
 
+/* This poll reported a large message, which Python takes when the poll is over: until then nothing ends the connection. */
+static bool held_for_python(const ss_loop *loop, const ss_ws *ws) {
+    return ws->taken && ws->taken_poll == loop->polls;
+}
+
 static void ws_ready(ss_loop *loop, ss_io *io) {
     ss_ws *ws = (ss_ws *)io;
     ss_stream *stream = &ws->stream;
+    if (held_for_python(loop, ws)) {
+        ss_pending_add(loop, io);
+        return;
+    }
     if (stream->dead || io->ready & SS_FAIL ||
         (stream->tls && (ss_tls_turn(loop, stream) == SS_ERROR || stream->tls->failed))) {
         lost(loop, ws);
@@ -223,7 +232,9 @@ static void open_expired(ss_loop *loop, ss_ws *ws) {
 
 static void ws_expired(ss_loop *loop, ss_io *io) {
     ss_ws *ws = (ss_ws *)io;
-    if (ws->state == SS_WS_OPEN)
+    if (held_for_python(loop, ws))
+        set_deadline(loop, ws, 1);
+    else if (ws->state == SS_WS_OPEN)
         open_expired(loop, ws);
     else
         lost(loop, ws);
