@@ -159,6 +159,20 @@ def test_closed_listener_is_gone(listening: Listening) -> None:
     assert lib.ss_listener_allow(listening.loop.core, number, 1) == lib.SS_GONE
 
 
+def test_no_number_is_given_again_before_the_next_poll(loop: Loop, cleanup: contextlib.ExitStack) -> None:
+    first, second = Listening(loop, cleanup), Listening(loop, cleanup)
+    first.connect()
+    while not (events := loop.poll(0)):
+        pass
+    assert lib.ss_listener_close(loop.core, first.number) == lib.SS_OK
+    third = Listening(loop, cleanup)
+    assert events[0][0] == named(ACCEPTED, first.number), "an event that is still to be read"
+    assert third.number not in (first.number, second.number)
+    os.close(events[0][1])
+    loop.poll(0)
+    assert Listening(loop, cleanup).number == first.number, "then it is free"
+
+
 class TestOutOfDescriptors:
     @pytest.fixture
     def short(self, listening: Listening, cleanup: contextlib.ExitStack) -> int:

@@ -30,6 +30,7 @@ static void streams_free(ss_loop *loop, ss_guest *guest) {
     for (int number = 0; number < streams->listener_count; number++)
         ss_listener_close(loop, number);
     free(streams->listeners);
+    free(streams->closed_polls);
     ss_tls_forget_ended(loop);
     ss_pending_remove(loop, &streams->endings);
     ss_buffers_free(streams);
@@ -59,15 +60,22 @@ const char *ss_loop_peers(ss_loop *loop) {
 
 /* ---- opening ---- */
 
-static int number_take(ss_streams *streams) {
+/* A number is free again once there was a poll: what the last one reported may still name the listener that had it. */
+static int number_take(const ss_loop *loop, ss_streams *streams) {
     for (int i = 0; i < streams->listener_count; i++)
-        if (!streams->listeners[i])
+        if (!streams->listeners[i] && streams->closed_polls[i] != loop->polls)
             return i;
-    ss_listener **grown = realloc(streams->listeners, (size_t)(streams->listener_count + 1) * sizeof *grown);
-    if (!grown)
+    size_t count = (size_t)streams->listener_count + 1;
+    ss_listener **listeners = realloc(streams->listeners, count * sizeof *listeners);
+    if (listeners)
+        streams->listeners = listeners;
+    int64_t *polls = realloc(streams->closed_polls, count * sizeof *polls);
+    if (polls)
+        streams->closed_polls = polls;
+    if (!listeners || !polls)
         return SS_NOMEM;
-    streams->listeners = grown;
-    streams->listeners[streams->listener_count] = NULL;
+    listeners[count - 1] = NULL;
+    polls[count - 1] = -1;
     return streams->listener_count++;
 }
 
@@ -88,7 +96,7 @@ int ss_listener_begin(ss_loop *loop, int fd, const ss_listener_config *config, c
     listener->config = *config;
     listener->protocol = protocol;
     listener->allowed = INT64_MAX;
-    listener->number = number_take(streams);
+    listener->number = number_take(loop, streams);
     if (listener->number < 0 || (protocol && protocol->listen(listener) != SS_OK))
         goto fail;
     answer = ss_io_open(loop, &listener->io, fd, &listener_class, SS_READ);
@@ -273,6 +281,7 @@ static void listener_free(ss_loop *loop, ss_io *io) {
     if (listener->protocol)
         listener->protocol->unlisten(listener);
     streams->listeners[listener->number] = NULL;
+    streams->closed_polls[listener->number] = loop->polls;
     streams->listeners_open--;
     loop->busy--;
     free(listener->proxies);

@@ -134,6 +134,7 @@ typedef struct {
 typedef struct {
     ss_guest guest;
     ss_listener **listeners; /* NULL: closed */
+    int64_t *closed_polls;   /* of each number: the poll after which its last listener was closed, -1: none was */
     int listener_count;      /* length of the array */
     int listeners_open;
     int reserve_fd;          /* given up to refuse a connection under EMFILE */
