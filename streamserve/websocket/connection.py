@@ -19,6 +19,7 @@ from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
+from streamserve.websocket.deflate import BadMessage, Packed
 
 if TYPE_CHECKING:
     from streamserve.websocket.deflate import Deflate
@@ -177,16 +178,31 @@ class WebSocket:
         return self._take()
 
     def _take(self) -> Message | None:
+        message = self._pop()
+        if message.__class__ is Close:
+            self._ended(message)
+            return None
+        if message.__class__ is Packed:
+            return self._unpacked(message)
+        return message  # type: ignore[no-any-return]
+
+    def _pop(self) -> Any:
         assert self._inbox is not None
         message = self._inbox.popleft()
         self._waiting_bytes -= len(message)
         if self._paused and self._waiting_bytes < INBOX // 2:
             self._paused = False
             lib.ss_ws_reading(self._sockets.core, self.handle, 1)
-        if message.__class__ is Close:
-            self._ended(message)
+        return message
+
+    def _unpacked(self, packed: Packed) -> Message | None:
+        """Inflated only now: while it waits, a message costs no more than what the client sent."""
+        assert self.deflate is not None
+        try:
+            return self.deflate.unpack(packed)
+        except BadMessage as bad:
+            self.close(bad.code)
             return None
-        return message  # type: ignore[no-any-return]
 
     def _wait(self, timeout: float | None) -> None:
         if self._waiter is not None:
@@ -349,7 +365,7 @@ class WebSocket:
         if message.__class__ is Close:
             self._inbox = None
         else:
-            self._take()
+            self._pop()
         self._call(message)
 
     def _call(self, message: Any) -> None:
@@ -359,7 +375,10 @@ class WebSocket:
                 self._ended(message)
                 self._handler.on_close(message.reason)
             elif self.close_code is None:
-                self._handler.on_message(message)
+                if message.__class__ is Packed:
+                    message = self._unpacked(message)
+                if message is not None:
+                    self._handler.on_message(message)
         except BaseException as error:
             _log.error("the handler of a WebSocket failed", exc_info=error)
             self.close(lib.SS_WS_FAILED)

@@ -2,7 +2,8 @@
 
 Without context takeover a connection keeps no window between messages, so ten thousand of them cost no memory, and one
 compressed frame serves all who agreed. What is sent needs a window of 4 KiB, which is why a client may ask for one as
-small as that. What is received is inflated only as far as a message may be long: a bomb costs that much and no more.
+small as that. What is received is inflated where it is handed over, and only as far as a message may be
+long: a bomb costs that much, and those that wait cost what was sent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from streamserve.core import lib
 
-__all__ = ["BadMessage", "Deflate", "agreement"]
+__all__ = ["BadMessage", "Deflate", "Packed", "agreement"]
 
 WINDOW_BITS = 12
 """Of what is sent: 4 KiB, enough for messages."""
@@ -42,6 +43,24 @@ class BadMessage(Exception):
         self.code = code
 
 
+class Packed:
+    """A compressed message that waits to be handed over.
+
+    Args:
+        data: its payload.
+        text: it is text, not binary.
+    """
+
+    __slots__ = ("data", "text")
+
+    def __init__(self, data: bytes, text: bool) -> None:
+        self.data = data
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 class Deflate:
     """How the connections of a server that agreed to it compress.
 
@@ -64,15 +83,15 @@ class Deflate:
         packed = (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
         return (packed, _COMPRESSED) if len(packed) < len(data) else (data, 0)
 
-    def unpack(self, data: bytes, text: bool) -> str | bytes:
-        """The message whose compressed payload this is.
+    def unpack(self, packed: Packed) -> str | bytes:
+        """The message that was compressed.
 
         Raises:
             BadMessage: it is too long (1009), was not made by deflate, or is no UTF-8 (1007).
         """
-        message = inflated(data, self._most)
+        message = inflated(packed.data, self._most)
         try:
-            return message.decode() if text else message
+            return message.decode() if packed.text else message
         except UnicodeDecodeError:
             raise BadMessage(lib.SS_WS_BAD_DATA) from None
 

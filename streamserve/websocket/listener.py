@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import ffi, lib
 from streamserve.loop.runner import refresh
 from streamserve.websocket.connection import Close
-from streamserve.websocket.deflate import BadMessage
+from streamserve.websocket.deflate import Packed
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -80,17 +80,7 @@ class Sockets:
         if opcode == _CLOSE:
             del self.open[handle]  # it is the last
             return Close(bytes(data))
-        return self._unpacked(opcode & ~_COMPRESSED == _TEXT, bytes(data), handle)
-
-    def _unpacked(self, text: bool, data: bytes, handle: int) -> Any:
-        deflate = self.open[handle].deflate
-        assert deflate is not None
-        try:
-            return deflate.unpack(data, text)
-        except BadMessage as bad:
-            del self.open[handle]  # also of the messages behind it, nothing is handed over
-            lib.ss_ws_close(self.core, handle, bad.code, b"", 0)
-            return Close(bad.code.to_bytes(2, "big"))
+        return Packed(bytes(data), opcode & ~_COMPRESSED == _TEXT)
 
     def deliver(self, messages: list[tuple[WebSocket, Any]]) -> None:
         """Has a runner give messages to their handlers."""

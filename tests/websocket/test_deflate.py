@@ -1,5 +1,6 @@
 """permessage-deflate (RFC 7692): what is agreed, what is compressed, and what a client's messages may cost."""
 
+import threading
 import tracemalloc
 import zlib
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from websockets.sync.client import connect as open_websockets_client
 
 from streamserve.core import lib
+from streamserve.loop.joining import sleep
 from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast
 from streamserve.websocket.deflate import BadMessage, Deflate, agreement, inflated
 from tests.support.client import Client
@@ -222,6 +224,49 @@ def test_a_bad_compressed_message_ends_its_connection_alone(
     assert eventually(lambda: ends, "the application sees the end") == [code]
     other.send(frame(TEXT, b"still here"))
     assert next_frame(other) == (TEXT, False, b"still here")
+
+
+def test_a_handler_is_told_once_of_the_end_that_a_bad_message_makes(serve: Serve) -> None:
+    told: list[Any] = []
+
+    class Room(WebSocketApplication):
+        def on_message(self, message: str | bytes) -> None:
+            told.append(message)
+
+        def on_close(self, reason: str) -> None:
+            told.append(self.ws.close_code)
+
+    client = upgraded(serve(Resource({"/": Room}), websocket_compression="on"))
+    good = frame(TEXT, deflated(b"good"), options=RSV1)
+    client.send(good + frame(TEXT, b"\xff\xff", options=RSV1) + good + frame(CLOSE, b"\x03\xe8"))
+    assert next_frame(client)[0] == CLOSE
+    assert client.ended()
+    eventually(lambda: told == ["good", 1007], "the handler knows")
+
+
+def test_messages_that_wait_are_not_inflated(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[int] = []
+    unpack = Deflate.unpack
+    monkeypatch.setattr(Deflate, "unpack", lambda self, packed: unpacked.append(len(packed)) or unpack(self, packed))
+    waiting: list[WebSocket] = []
+    go = threading.Event()
+
+    def late(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket: WebSocket = environ["wsgi.websocket"]
+        websocket.accept()
+        waiting.append(websocket)
+        while not go.is_set():
+            sleep(0.001)
+        for message in websocket:
+            websocket.send(str(len(message)))
+        return []
+
+    client = upgraded(serve(late, websocket_compression="on"))
+    client.send(frame(BINARY, bomb(4), options=RSV1) * 10)
+    eventually(lambda: waiting and len(waiting[0]._inbox or ()) == 10, "all wait")
+    assert waiting[0]._waiting_bytes == 10 * len(bomb(4)) and not unpacked
+    go.set()
+    assert [next_frame(client)[2] for _ in range(10)] == [b"%d" % (4 << 20)] * 10
 
 
 # ---- to many, and by others' clients
