@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_large_message_can_be_taken_also_when_its_connection_ends_in_the_same_
     reset(client)
     assert listener.told(2) == [f"binary of {lib.SS_WS_SMALL + 3}", "close 1006"]
     listener.until_gone()
+
+
+def test_a_large_message_that_was_taken_holds_no_memory_while_nothing_is_read(loop: Loop, listening: Listening) -> None:
+    listener = listening()
+    client, handle = listener.upgraded()
+    held = loop.counts()[lib.SS_COUNT_HELD_BYTES]
+    sender = threading.Thread(target=client.sendall, args=[frame(BINARY, bytes(1 << 20))])
+    sender.start()
+    assert listener.told(1) == [f"binary of {1 << 20}"]
+    sender.join()
+    assert loop.counts()[lib.SS_COUNT_HELD_BYTES] >= held + (1 << 20)
+    assert lib.ss_ws_reading(loop.core, handle, 0) == lib.SS_OK
+    listener.poll()
+    assert loop.counts()[lib.SS_COUNT_HELD_BYTES] <= held + SMALL
 
 
 def test_many_messages_are_told_by_one_poll(loop: Loop, listening: Listening) -> None:

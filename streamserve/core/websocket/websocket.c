@@ -143,8 +143,11 @@ static void read_turn(ss_loop *loop, ss_ws *ws) {
         end(loop, ws);
         return;
     }
-    if (ws->state == SS_WS_OPEN && (ws->paused || stream->out.bytes > ws->out_limit))
+    if (ws->state == SS_WS_OPEN && (ws->paused || stream->out.bytes > ws->out_limit)) {
+        if (ws->taken) /* Python has it, and nothing more may come for long */
+            ss_ws_message_release(loop, ws);
         return;
+    }
     int answer = ss_ws_read(loop, ws);
     if (answer == SS_ERROR) {
         end(loop, ws);
