@@ -14,9 +14,10 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
+from streamserve.errors import HandshakeRefused, InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.gateway.raw_socket import KEYS, pending_socket
 from streamserve.gateway.response_head import HOP_BY_HOP, ResponseHead, build_head, encode_field
+from streamserve.loop.native_threads import get_ident
 from streamserve.websocket.connection import WebSocket
 from streamserve.websocket.deflate import Deflate, agreement
 
@@ -82,10 +83,15 @@ class Handshake:
 
         Raises:
             HandshakeRefused: the client's part is wrong, or its origin may not.
+            InvalidThreadUseError: this is not the thread that serves the request.
             LocalProtocolError: ours would be, or the response has begun.
             WebSocketClosed: the client has gone.
         """
         exchange, environ = self._exchange, websocket.environ
+        if exchange.endpoint.hub.thread_ident != get_ident():
+            raise InvalidThreadUseError(
+                "a WebSocket is accepted in the thread that serves its request: accept() it first"
+            )
         if environ is None or exchange.done or exchange.started:
             raise LocalProtocolError("a WebSocket is accepted before its request is answered or over")
         key = _key(environ)

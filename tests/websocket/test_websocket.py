@@ -7,7 +7,7 @@ import pytest
 import websocket as websocket_client
 
 from streamserve import sleep, spawn
-from streamserve.errors import LocalProtocolError, WebSocketClosed
+from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast
 from tests.support.server import eventually
 from tests.websocket.conftest import Connect, Serve
@@ -260,6 +260,26 @@ def test_send_from_another_native_thread(serve: Serve, connect: Connect) -> None
     client = connect(serve(hands_over))
     assert [client.recv() for _ in range(10)] == [str(number) for number in range(10)]
     client.send("done")
+
+
+@pytest.mark.parametrize("use", ["accept", "receive", "send", "ping", "close"])
+def test_another_native_thread_cannot_accept(serve: Serve, connect: Connect, use: str) -> None:
+    faults: list[BaseException] = []
+
+    def uses(websocket: WebSocket) -> None:
+        with pytest.raises(InvalidThreadUseError, match="accepted in the thread that serves its request") as caught:
+            getattr(websocket, use)(*["message"] * (use == "send"))
+        faults.append(caught.value)
+
+    def hands_over(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        thread = threading.Thread(target=uses, args=[environ["wsgi.websocket"]])
+        thread.start()
+        thread.join()
+        environ["wsgi.websocket"].send("here")
+        return []
+
+    assert connect(serve(hands_over)).recv() == "here"
+    assert len(faults) == 1
 
 
 def test_what_is_no_message_is_a_type_error(serve: Serve, connect: Connect) -> None:
