@@ -9,7 +9,8 @@ import random
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from streamserve.websocket import Resource, WebSocket, WebSocketApplication, bro
 from tests.support.client import Client
 from tests.support.frames import frame
 from tests.support.server import Running, eventually
+from tests.support.tls import Authority, TlsClient
 from tests.websocket.conftest import Connect, Serve
 from tests.websocket.test_websocket import HANDSHAKE, echo
 
@@ -132,25 +134,57 @@ def leave(client: Client, chance: random.Random) -> None:
         client.close()
 
 
-def test_nothing_is_left_of_connections_that_send_anything(tortured: Running, connect: Connect) -> None:
+def torture(server: Running, count: int, opened: Callable[[int], Client], look: Callable[[], None]) -> None:
+    """Has many clients misbehave, up to twenty at a time.
+
+    Args:
+        opened: Makes a client with such a receive buffer, in bytes, 0: the usual one.
+        look: Is called now and then.
+    """
     chance = random.Random(1)
-    witness = connect(tortured, "/loop")
     clients: list[Client] = []
-    for number in range(CONNECTIONS):
-        client = Client(tortured.addresses[0], receive_buffer=chance.choice([0, 0, 0, 4096]))
+    for number in range(count):
+        client = opened(chance.choice([0, 0, 0, 4096]))
         client.socket.settimeout(0.05)  # of a client that the server does not read
         clients.append(client)
         misbehave(client, chance.choice(PATHS), chance)
         if len(clients) > 20:
             leave(clients.pop(chance.randrange(len(clients))), chance)
         if number % 10 == 0:
-            tortured.verify()
-            witness.send(f"still there? {number}")
-            assert witness.recv() == f"still there? {number}"
+            server.verify()
+            look()
     for client in clients:
         leave(client, chance)
+
+
+def test_nothing_is_left_of_connections_that_send_anything(tortured: Running, connect: Connect) -> None:
+    witness = connect(tortured, "/loop")
+
+    def look() -> None:
+        witness.send("still there?")
+        assert witness.recv() == "still there?"
+
+    torture(tortured, CONNECTIONS, lambda buffer: Client(tortured.addresses[0], receive_buffer=buffer), look)
     witness.close()
     eventually(lambda: not tortured.left_behind(), "all of it is gone")
+
+
+def test_nothing_is_left_of_them_over_tls(serve: Serve, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = serve(
+        echo,
+        certfile=authority.issue("localhost", "127.0.0.1"),
+        websocket_compression="on",
+        websocket_close_timeout=0.2,
+    )
+    trust = authority.trust()
+    torture(
+        server,
+        CONNECTIONS // 4,
+        lambda buffer: TlsClient(server.addresses[0], trust, receive_buffer=buffer),
+        lambda: None,
+    )
+    eventually(lambda: not server.left_behind(), "all of it is gone")
 
 
 def abort(server: Running, opening: bytes, frames: bytes, first: int, number: int) -> None:
