@@ -5,8 +5,10 @@
     │   └── AddressError          likewise: nothing can listen at an address
     ├── RemoteProtocolError       the peer on the wire
     │   └── HandshakeRefused      likewise: its handshake is none, or it may not have a WebSocket
+    ├── ClientGone                nobody: the client left while its response was sent
     ├── WebSocketClosed           nobody: the connection has ended
     ├── LocalProtocolError        the application
+    │   └── ResponseComplete      likewise: it writes on after the end
     ├── LoopExit                  the application: it waits for what cannot come
     ├── BlockingSwitchOutError    the application: it waits where it must not
     ├── InvalidSwitchError        usually a mistake in code that switches by hand
@@ -22,6 +24,7 @@ from greenlet import GreenletExit
 __all__ = [
     "AddressError",
     "BlockingSwitchOutError",
+    "ClientGone",
     "ConcurrentObjectUseError",
     "ConfigurationError",
     "HandshakeRefused",
@@ -31,6 +34,7 @@ __all__ = [
     "LocalProtocolError",
     "LoopExit",
     "RemoteProtocolError",
+    "ResponseComplete",
     "StreamserveError",
     "WebSocketClosed",
 ]
@@ -92,6 +96,13 @@ class RemoteProtocolError(StreamserveError):
         return type(self), (self.message, self.status)
 
 
+class ClientGone(StreamserveError, ConnectionError):
+    """The client closed or stalled while its response was being sent.
+
+    Raised where the application sends. It is nobody's fault: stop sending, and let it pass.
+    """
+
+
 class HandshakeRefused(RemoteProtocolError):
     """A client's handshake for a WebSocket is none, or its origin may not have one.
 
@@ -124,6 +135,10 @@ class LocalProtocolError(StreamserveError):
     Raised where the application made the call, or logged with its traceback when there is no such place; the client
     gets 500 if no byte of the response has left. Correct the application.
     """
+
+
+class ResponseComplete(LocalProtocolError):
+    """write() was called after the last byte of the response: what is written has no place in it."""
 
 
 class LoopExit(StreamserveError):

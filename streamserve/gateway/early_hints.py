@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from streamserve.core import lib
-from streamserve.errors import LocalProtocolError
-from streamserve.gateway.exchange import ClientGone, Exchange
+from streamserve.errors import ClientGone, LocalProtocolError
+from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.response_head import HOP_BY_HOP, encode_field
 
 NAME = "wsgi.early_hints"

@@ -1,9 +1,4 @@
-"""One listener of a WSGI server: from request records to calls of the application.
-
-What clients repeat is built once: `templates` has an environ for each header
-block, `targets` the values of each request target, under the slots by which the
-core reports them. A request is a copy of a template and a few assignments.
-"""
+"""One listener of a WSGI server: from request records to calls of the application."""
 
 from __future__ import annotations
 
@@ -18,18 +13,11 @@ from streamserve.core import ffi, lib
 from streamserve.debug.stacks import JOBS
 from streamserve.errors import LocalProtocolError
 from streamserve.gateway.early_hints import EarlyHints
-from streamserve.gateway.environ import (
-    Environ,
-    UnderscoreInName,
-    add_fields,
-    base_environ,
-    set_other_form,
-    target_values,
-)
-from streamserve.gateway.exchange import PIECE, ClientGone, Exchange
-from streamserve.gateway.forwarded import FIELDS, ForwardedConflict
+from streamserve.gateway.environ import Environ, base_environ
+from streamserve.gateway.environ_memory import EnvironMemory, RequestRefused
+from streamserve.gateway.exchange import PIECE, Exchange
 from streamserve.gateway.handshake import offer_upgrade, websocket_config, websocket_deflate
-from streamserve.gateway.request_body import EMPTY_BODY, SCRATCH, BrokenRequestBody, RequestBody
+from streamserve.gateway.request_body import SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.gateway.request_ids import with_ids
 from streamserve.gateway.response_head import HeadCache, ResponseHead
 from streamserve.gateway.turns import Turns
@@ -44,36 +32,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("streamserve.wsgi")
 
-METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE")
-_GET: int = lib.SS_GET
-_NEW_BLOCK: int = lib.SS_REQUEST_NEW_BLOCK
-_NEW_TARGET: int = lib.SS_REQUEST_NEW_TARGET
-_NEW_PEER: int = lib.SS_REQUEST_NEW_PEER
 _UPGRADE: int = lib.SS_REQUEST_UPGRADE
 _BODY: int = lib.SS_REQUEST_HAS_BODY | lib.SS_REQUEST_CHUNKED
-_HTTP10: int = lib.SS_REQUEST_HTTP10
-_FORM: int = lib.SS_REQUEST_FORM
 _AGAIN: int = lib.SS_REQUEST_AGAIN
-_METHOD: int = lib.SS_REQUEST_METHOD
-_METHOD_SHIFT: int = lib.SS_METHOD_SHIFT
-_PAGE_SHIFT: int = lib.SS_PAGE_SHIFT
-_TARGET: int = (1 << _PAGE_SHIFT) - 1
-_NOT_WHOLE: int = _BODY | _METHOD  # a body may be broken, HEAD has none
-_NEEDS_HEAD = _NEW_BLOCK | _NEW_TARGET | _FORM
-_INDEX = 0xFFFFFFFF
-
-MOST_AGAIN = 1024
-"""Connections whose last environ, with their address in it, is remembered."""
-
-MOST_PAGES = 1024
-"""Pairs of a header block and a target whose whole environ is remembered."""
+_NOT_WHOLE: int = _BODY | lib.SS_REQUEST_METHOD  # a body may be broken, HEAD has none
 
 _respond = lib.ss_conn_respond
 _ALONE = 2 if version_info < (3, 14) else 0  # getrefcount of what one local variable holds; 0: not known
-
-
-class _Refused(Exception):
-    """The request was answered before it reached the application."""
 
 
 class Endpoint(Port):
@@ -102,19 +67,12 @@ class Endpoint(Port):
         self.sends_files = True  # the core may: nothing stands between its bytes and the socket
         self.base = base_environ(name, port, "http", server.software)
         self.base.update(server.base_env)
-        self.templates: dict[int, Environ] = {}
-        self.forwarded: set[int] = set()  # slots of blocks whose meaning depends on who sent them: never in `pages`
-        self.forwarding = server.forwarding
-        self.targets: dict[int, tuple[str, str, str]] = {}
-        self.pages: dict[int, Environ] = {}
-        self.again: dict[int, Environ] = {}  # by connection: for clients that ask the same thing again
-        self.peers: dict[int, tuple[str, str]] = {}
-        self._peer_handles: dict[int, int] = {}  # connection index → the handle under which `peers` has it
+        self.memory = EnvironMemory(hub.core, self.base, server.forwarding, server.refusals, server.underscore_headers)
+        self.again = self.memory.again
+        self.common_environ = self.memory.common
         self.error_head = head_cache.find("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
         self.serve = self._serve if server.access_log is None else self._serve_logged
         self._spare: Exchange | None = None
-        self._head = ffi.new("ss_http1 *")
-        self._text = ffi.new("char[]", 128)
         self._scratch = ffi.new("char[]", SCRATCH)
 
     def messages(self, words: list[int]) -> None:
@@ -186,11 +144,11 @@ class Endpoint(Port):
             if flags == _AGAIN:
                 exchange.flags = flags = 0
                 known = self.again.get(handle)
-                environ = self._common_environ(handle, page, _AGAIN) if known is None else known.copy()
+                environ = self.common_environ(handle, page, _AGAIN) if known is None else known.copy()
             elif flags:
                 environ = self._uncommon_environ(exchange, page, flags)
             else:
-                environ = self._common_environ(handle, page, flags)
+                environ = self.common_environ(handle, page, flags)
             exchange.environ = environ
             result = self.application(environ, exchange.start_response)
             whole = None
@@ -226,143 +184,17 @@ class Endpoint(Port):
             self.server.access_log.record(self.hub, exchange.environ, status, exchange.sent, seconds, head)
         return exchange
 
-    def _common_environ(self, handle: int, page: int, flags: int) -> Environ:
-        if not flags:
-            self.again.pop(handle, None)  # what this connection asked for before
-        known = self.pages.get(page)
-        if known is None and page >> _PAGE_SHIFT in self.forwarded:
-            return self._forwarded_environ(handle, page)
-        environ = self._new_page(page) if known is None else known.copy()
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.peers[handle]
-        if flags:
-            if len(self.again) >= MOST_AGAIN:
-                self.again.clear()
-            self.again[handle] = environ.copy()
-        return environ
-
-    def _replaces(self, slots: dict[int, Any], slot: int) -> None:
-        """Forgets what was made of the former content of a slot of the core's memo."""
-        if slot in slots:
-            self.pages.clear()
-            self.again.clear()
-
-    def _new_page(self, page: int) -> Environ:
-        """Remembers the environ of a header block and a target that were both seen before."""
-        environ = self.templates[page >> _PAGE_SHIFT].copy()
-        environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values = self.targets[page & _TARGET]
-        environ["REQUEST_URI"] = values[2]
-        if len(self.pages) >= MOST_PAGES:
-            self.pages.clear()
-        self.pages[page] = environ
-        return environ.copy()
-
-    def _forwarded_environ(self, handle: int, page: int) -> Environ:
-        """The environ of a request that came through a proxy, and that was seen before."""
-        environ = self.templates[page >> _PAGE_SHIFT].copy()
-        environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values = self.targets[page & _TARGET]
-        environ["REQUEST_URI"] = values[2]
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.peers[handle]
-        self._apply_forwarded(handle, environ)
-        return environ
-
-    def _apply_forwarded(self, handle: int, environ: Environ) -> None:
-        if self.forwarding is None:
-            return
-        try:
-            self.forwarding.apply(environ)
-        except ForwardedConflict as conflict:
-            self.server.refusals.note_field(handle, str(conflict), lib.SS_BAD_FORWARDED)
-            lib.ss_conn_refuse(self.core, handle, lib.SS_BAD_FORWARDED)
-            raise _Refused() from None
-
-    # ---- the environ of a request that is not all known
+    # ---- the environ
 
     def _uncommon_environ(self, exchange: Exchange, page: int, flags: int) -> Environ:
         exchange.broken = exchange.websocket = None
         exchange.failed = False
-        handle = exchange.handle
-        method = flags >> _METHOD_SHIFT if flags & _METHOD else _GET
-        peer = self._new_peer(handle) if flags & _NEW_PEER else self.peers[handle]
-        data = b""
-        if flags & _NEEDS_HEAD or not METHODS[method]:
-            data = self._head_bytes(handle)
-        environ = self._new_template(handle, data) if flags & _NEW_BLOCK else self.templates[page >> _PAGE_SHIFT].copy()
-        if flags & _FORM:
-            span = self._head.target
-            set_other_form(environ, data[span.offset : span.offset + span.length])
-        else:
-            values = self._new_target(handle, data) if flags & _NEW_TARGET else self.targets[page & _TARGET]
-            environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values
-            environ["REQUEST_URI"] = values[2]
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
-        if not environ.keys().isdisjoint(FIELDS) if flags & _NEW_BLOCK else page >> _PAGE_SHIFT in self.forwarded:
-            self._apply_forwarded(handle, environ)
-        environ["REQUEST_METHOD"] = METHODS[method] or self._method(data)
-        if flags & _HTTP10:
-            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        environ = self.memory.uncommon(exchange.handle, page, flags)
         if flags & _BODY:
             environ["wsgi.input"] = RequestBody(exchange, self.hub, self._scratch)
         if flags & _UPGRADE:
             offer_upgrade(exchange, environ)
         return environ
-
-    def _head_bytes(self, handle: int) -> bytes:
-        pointer = lib.ss_conn_head(self.core, handle, self._head)
-        if pointer == ffi.NULL:
-            raise ClientGone("the server was closed before this request began")
-        data: bytes = ffi.unpack(pointer, self._head.end)
-        return data
-
-    def _method(self, data: bytes) -> str:
-        span = self._head.method
-        return data[span.offset : span.offset + span.length].decode("ascii")
-
-    def _new_template(self, handle: int, data: bytes) -> Environ:
-        environ = self.base.copy()
-        environ["wsgi.input"] = EMPTY_BODY
-        try:
-            add_fields(environ, data[self._head.block : self._head.end], self.server.underscore_headers)
-        except UnderscoreInName as name:
-            self.server.refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
-            lib.ss_conn_refuse(self.core, handle, lib.SS_BAD_FIELD_NAME)
-            raise _Refused() from None
-        template = environ.copy()  # before the core promises to know it: this may fail
-        slot = self._remember(handle, 0, self.templates, template)
-        if self.forwarding is None or environ.keys().isdisjoint(FIELDS):
-            self.forwarded.discard(slot)
-        else:
-            self.forwarded.add(slot)
-        return environ
-
-    def _new_target(self, handle: int, data: bytes) -> tuple[str, str, str]:
-        span = self._head.target
-        values = target_values(data[span.offset : span.offset + span.length])
-        self._remember(handle, 1, self.targets, values)
-        return values
-
-    def _remember(self, handle: int, which: int, slots: dict[int, Any], value: Any) -> int:
-        """Keeps a value under the slot that the core gives it; both do, or neither. Below zero: they did not."""
-        try:
-            slot = lib.ss_conn_memoise(self.core, handle, which)
-            if slot >= 0:
-                self._replaces(slots, slot)
-                slots[slot] = value
-            return int(slot)
-        except BaseException:  # no memory, or a signal's function raised
-            lib.ss_conn_forget(self.core, handle)
-            raise
-
-    def _new_peer(self, handle: int) -> tuple[str, str]:
-        size = lib.ss_conn_address(self.core, handle, 0, self._text, 128)
-        host, port = "", ""
-        if size > 0:
-            host, port, _ = ffi.unpack(self._text, size).decode("ascii").split("\0")
-        peer = self.peers[handle] = (host, port)
-        previous = self._peer_handles.get(handle & _INDEX)
-        if previous is not None and previous != handle:
-            del self.peers[previous]  # that connection is closed: its place was taken
-        self._peer_handles[handle & _INDEX] = handle
-        return peer
 
     # ---- ends
 
@@ -371,7 +203,7 @@ class Endpoint(Port):
         return self.error_head if self.request_ids is None else self.request_ids.failed(self.error_head, environ)
 
     def _failed(self, exchange: Exchange, error: BaseException) -> None:
-        if isinstance(error, _Refused):
+        if isinstance(error, RequestRefused):
             exchange.done = True
             return
         if exchange.flags:

@@ -12,7 +12,7 @@ from signal import SIG_DFL, SIGPIPE, getsignal
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.errors import HandshakeRefused, LocalProtocolError, WebSocketClosed
+from streamserve.errors import ClientGone, HandshakeRefused, LocalProtocolError, ResponseComplete, WebSocketClosed
 from streamserve.gateway.file_wrapper import FileWrapper
 from streamserve.gateway.handshake import refusal_head
 from streamserve.gateway.raw_socket import OwnedConnection
@@ -45,14 +45,6 @@ _CLOSE: int = lib.SS_SEND_CLOSE
 _NO_BODY: int = lib.SS_SEND_NO_BODY
 _send = lib.ss_conn_send
 _queued = lib.ss_conn_queued
-
-
-class ClientGone(ConnectionError):
-    """The client closed or stalled while its response was being sent. Not the application's fault."""
-
-
-class ResponseComplete(LocalProtocolError):
-    """write() was called after the last byte of the response: what is written has no place in it."""
 
 
 class Exchange:
@@ -254,11 +246,7 @@ class Exchange:
         if not self.started:
             self._send(b"", last=True)
             return
-        short = self._left > 0 and not self.head_only
-        if short:
-            _log.error(
-                "the application sent %d bytes less than its Content-Length; the connection is closed", self._left
-            )
+        short = not self.head_only and self._is_short()
         self._give(b"", (_CHUNKED if self._chunked else 0) | _LAST | (_CLOSE if short else 0))
 
     def _send(self, data: bytes, last: bool) -> None:
@@ -281,12 +269,15 @@ class Exchange:
             return
         if self._chunked:
             flags |= _CHUNKED
-        short = last and self._left > 0
-        if short:
-            _log.error(
-                "the application sent %d bytes less than its Content-Length; the connection is closed", self._left
-            )
+        short = last and self._is_short()
         self._give_pieces(data, flags, _LAST * last | _CLOSE * short, prefix)
+
+    def _is_short(self) -> bool:
+        """Whether bytes of the body are missing at its end, which is logged."""
+        if self._left <= 0:
+            return False
+        _log.error("the application sent %d bytes less than its Content-Length; the connection is closed", self._left)
+        return True
 
     def _begin(self, data: bytes, last: bool) -> tuple[bytes, int]:
         """The head's bytes and the flags of the first send: how is the end of the body told?"""

@@ -246,6 +246,7 @@ class TlsEndpoint(Endpoint):
         self.sends_files = False
         self._serve_plainly = self.serve
         self.serve = self._serve_encrypted
+        self.common_environ = self._identified_environ
 
     def close(self) -> None:
         super().close()
@@ -262,8 +263,8 @@ class TlsEndpoint(Endpoint):
         self.tls.flush(handle)
         return exchange
 
-    def _common_environ(self, handle: int, page: int, flags: int) -> Environ:
-        environ = super()._common_environ(handle, page, flags)
+    def _identified_environ(self, handle: int, page: int, flags: int) -> Environ:
+        environ = self.memory.common(handle, page, flags)
         identity = self.tls.identities.get(handle)
         if identity is not None:
             environ.update(identity)

@@ -22,7 +22,8 @@ import pytest
 
 import streamserve
 from streamserve.debug.watchdog import Watchdog
-from streamserve.gateway.exchange import ClientGone, Exchange
+from streamserve.errors import ClientGone
+from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.request_body import BrokenRequestBody, RequestBody
 from tests.support.client import Client, Response
 from tests.support.process import ServedCommand

@@ -133,7 +133,7 @@ def test_the_memory_is_bounded(serve: Serve) -> None:
                 client.response()
     assert running.count(lib.SS_COUNT_MEMO_ENTRIES) <= 2 * 1024
     endpoint = next(iter(running.server._endpoints.values()))
-    assert len(endpoint.templates) <= 1024 and len(endpoint.targets) <= 1024
+    assert len(endpoint.memory.templates) <= 1024 and len(endpoint.memory.targets) <= 1024
 
 
 def test_the_same_new_head_from_many_at_once(serve: Serve) -> None:
@@ -199,7 +199,7 @@ class FailingOnce(dict[int, Any]):
 def test_what_could_not_be_kept_is_not_answered_with_what_was_there_before(serve: Serve) -> None:
     running = serve(echo)
     (endpoint,) = running.server._endpoints.values()
-    endpoint.templates = slots = FailingOnce()
+    endpoint.memory.templates = slots = FailingOnce()
     with running.client() as client:
 
         def ask(who: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamserve.gateway.exchange import ResponseComplete
+from streamserve.errors import ResponseComplete
 from tests.support.logs import log_with, logged, no_tracebacks, tracebacks
 from tests.support.server import eventually
 from tests.wsgi.conftest import Serve
