@@ -122,6 +122,13 @@ def test_first_app_of_the_readme_is_served(tmp_path: Path) -> None:
         assert requests.get(server.url, timeout=60).text == "Hello from streamserve\n"
 
 
+def test_socket_io_example_of_the_readme_is_served(tmp_path: Path) -> None:
+    (tmp_path / "live.py").write_text(next(block for block in readme_blocks() if "SocketIOServer" in block))
+    with ServedCommand("live:sio", cwd=tmp_path) as server:
+        opened = requests.get(f"{server.url}/socket.io/?EIO=4&transport=polling", timeout=60)
+        assert opened.text.startswith('0{"sid":')
+
+
 def test_library_example_of_the_readme_says_what_it_promises(tmp_path: Path) -> None:
     example = readme_blocks()[1]
     result = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -78,7 +78,13 @@ class Handshake:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    def __call__(self, websocket: WebSocket, subprotocol: str | None, headers: Iterable[tuple[str, str]]) -> None:
+    def __call__(
+        self,
+        websocket: WebSocket,
+        subprotocol: str | None,
+        headers: Iterable[tuple[str, str]],
+        origin_checked: bool,
+    ) -> None:
         """Upgrades the connection.
 
         Raises:
@@ -95,7 +101,8 @@ class Handshake:
         if environ is None or exchange.done or exchange.started:
             raise LocalProtocolError("a WebSocket is accepted before its request is answered or over")
         key = _key(environ)
-        _check_origin(environ, exchange.endpoint.server.settings.websocket_origins)
+        if not origin_checked:
+            _check_origin(environ, exchange.endpoint.server.settings.websocket_origins)
         lines = [
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
             b"Sec-WebSocket-Accept: %b\r\n" % b64encode(sha1(key + _GUID).digest()),

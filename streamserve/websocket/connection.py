@@ -134,12 +134,19 @@ class WebSocket:
         offered = (self.environ or {}).get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
         return [name.strip() for name in offered.split(",") if name.strip()]
 
-    def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def accept(
+        self,
+        subprotocol: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        origin_checked: bool = False,
+    ) -> None:
         """Sends the 101; the first use does it too, without a subprotocol or headers.
 
         Args:
             subprotocol: one of those that the client offers.
             headers: more fields of the response, such as Set-Cookie.
+            origin_checked: the application has judged the page's origin itself: the setting does not count.
 
         Raises:
             HandshakeRefused: the client's handshake is none, or its origin may not; let it pass, the server answers.
@@ -150,7 +157,7 @@ class WebSocket:
         if handshake is None:
             raise LocalProtocolError("the WebSocket was accepted before: call accept() first, and once")
         try:
-            handshake(self, subprotocol, headers)
+            handshake(self, subprotocol, headers, origin_checked)
         except BaseException:
             self._handshake = handshake
             raise
@@ -245,6 +252,18 @@ class WebSocket:
             self._transmit(_TEXT if text else _BINARY, data)
         else:
             self._transmit(_TEXT if text else _BINARY, *self.deflate.pack(data))
+
+    def send_now(self, message: Message) -> int:
+        """Sends a message without waiting, in the thread that serves the connection.
+
+        Returns:
+            The bytes that are queued now; below zero: the connection has ended.
+        """
+        data, flags = encoded(message), 0
+        opcode = _TEXT if isinstance(message, str) else _BINARY
+        if self.deflate is not None:
+            data, flags = self.deflate.pack(data)
+        return _send(self._sockets.core, self.handle, opcode, data, len(data), flags)
 
     def ping(self, payload: bytes = b"") -> None:
         """Asks for a sign of life; the answer is seen by the server alone.

@@ -1,0 +1,58 @@
+"""Packets as they stand in the bodies of long polling (Engine.IO protocol 4, "HTTP long-polling").
+
+python-engineio refuses a body of more than 16 packets after it was read, and loses them all; here the bytes of
+a body are what is limited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+from engineio.packet import Packet
+
+SEPARATOR = "\x1e"
+
+
+class MalformedPayload(ValueError):
+    """The body of a POST is not made of packets."""
+
+
+def decode(body: bytes, jsonp: bool) -> list[Any]:
+    """The packets of a POST's body.
+
+    Args:
+        jsonp: it is a form, whose field `d` has them.
+
+    Raises:
+        MalformedPayload: it is no UTF-8, is empty, or a packet is none.
+    """
+    try:
+        text = body.decode()
+        if jsonp:
+            text = parse_qs(text, keep_blank_values=True)["d"][0].replace("\\\\n", "\\n")
+        return [_packet(part) for part in text.split(SEPARATOR)]
+    except (UnicodeDecodeError, KeyError) as error:
+        raise MalformedPayload(f"the body is no payload: {error}") from None
+
+
+def _packet(text: str) -> Any:
+    if text[:1] not in tuple("0123456b"):
+        raise MalformedPayload(f"{text[:20]!r} is no packet: it begins with none of the types 0 to 6, or b")
+    try:
+        return Packet(encoded_packet=text)
+    except ValueError as error:
+        raise MalformedPayload(f"{text[:20]!r} is no packet: {error}") from None
+
+
+def decode_frame(message: str | bytes) -> Any:
+    """The packet of a WebSocket message.
+
+    Raises:
+        MalformedPayload: it is none.
+    """
+    if isinstance(message, bytes):
+        return Packet(encoded_packet=message)
+    if message[:1] == "b":
+        raise MalformedPayload("binary data comes as binary messages of a WebSocket, not as base64")
+    return _packet(message)

@@ -1,0 +1,257 @@
+"""EngineServer: python-engineio's server with sessions of ours.
+
+What applications and python-socketio call stays as upstream has it. Requests are answered here: upstream's answers
+to what the protocol does not allow are others than those of Node's server, which clients are written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+import engineio
+from engineio import packet
+from engineio.packet import Packet
+
+from streamserve.engine.driver import DRIVER
+from streamserve.engine.payloads import MalformedPayload, decode
+from streamserve.engine.replies import (
+    BAD_METHOD,
+    BAD_REQUEST,
+    BAD_VERSION,
+    FORBIDDEN,
+    UNKNOWN_SESSION,
+    UNKNOWN_TRANSPORT,
+    Refused,
+    Reply,
+    received,
+    too_large,
+)
+from streamserve.engine.session import Session
+from streamserve.errors import ConfigurationError
+from streamserve.loop.hubs import get_hub
+
+__all__ = ["EngineServer"]
+
+MAX_QUEUE = 1 << 20
+"""Bytes that may wait for one client's WebSocket."""
+
+Environ = dict[str, Any]
+
+
+class EngineServer(engineio.Server):  # type: ignore[misc]
+    """An Engine.IO server whose clients hold no greenlet; arguments are those of `engineio.Server`, and:
+
+    Args:
+        async_mode: None or "streamserve".
+        max_queue: bytes that may wait for one client's WebSocket; whom more wait for is ended.
+
+    Raises:
+        ConfigurationError: another async_mode is asked for.
+    """
+
+    def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
+        if async_mode not in (None, "streamserve"):
+            raise ConfigurationError(
+                f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'"
+            )
+        super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
+        self._async = DRIVER
+        self.async_mode = "streamserve"
+        self.max_queue = max_queue
+
+    def async_modes(self) -> list[str]:
+        """What upstream may import; it is replaced at once."""
+        return ["threading"]
+
+    def _trigger_event(self, event: str, *args: Any, run_async: bool = False) -> Any:
+        """Calls a handler; a message that is malformed is the session's to answer.
+
+        Raises:
+            MalformedPayload: the handler of messages says so.
+        """
+        if event != "message" or run_async or event not in self.handlers:
+            return super()._trigger_event(event, *args, run_async=run_async)
+        try:
+            return self.handlers[event](*args)
+        except MalformedPayload:
+            raise
+        except Exception:
+            self.logger.exception("message handler error")
+            return None
+
+    # ---- out
+
+    def send_packets(self, sid: str, packets: list[Any]) -> None:
+        """Sends packets to a client, with no other one in between."""
+        session = self.sockets.get(sid)
+        if session is None:
+            self.logger.warning("Cannot send to sid %s", sid)
+            return
+        session.send_all(packets)
+
+    def send_packet(self, sid: str, pkt: Any) -> None:
+        """Sends a packet to a client."""
+        self.send_packets(sid, [pkt])
+
+    # ---- requests
+
+    def handle_request(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """The WSGI application."""
+        try:
+            reply = self._answer(environ, start_response)
+        except Refused as refused:
+            self.logger.info("a request was refused: %s", refused)
+            reply = refused.reply()
+        if reply is None:
+            return []  # it has become a WebSocket
+        self._compress(environ, reply)
+        start_response(reply["status"], reply["headers"] + self._cors_headers(environ))
+        return [reply["response"]]
+
+    def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Reply | None:
+        query = parse_qs(environ.get("QUERY_STRING", ""))
+        method = environ["REQUEST_METHOD"]
+        self._check_origin(environ)
+        if method == "OPTIONS":
+            return self._ok()  # type: ignore[no-any-return]
+        transport = query.get("transport", [""])[0]
+        if transport not in self.transports:
+            raise Refused(UNKNOWN_TRANSPORT, f"transport {transport[:40]!r}")
+        jsonp = self._jsonp_index(query)
+        sid = query.get("sid", [None])[0]
+        if sid is None:
+            return self._begin(environ, query, method, transport, jsonp)
+        session = self.sockets.get(sid)
+        if session is None or not session.connected:
+            raise Refused(UNKNOWN_SESSION, f"session {sid[:40]!r}")
+        if transport == "websocket":
+            self._change_transport(environ, session)
+            return None
+        if session.upgraded:
+            raise Refused(BAD_REQUEST, "polling after the change to WebSocket")
+        if method == "GET":
+            return self._ok(session.poll(), jsonp_index=jsonp)  # type: ignore[no-any-return]
+        if method == "POST":
+            return self._take(environ, session, jsonp is not None)
+        raise Refused(BAD_REQUEST, f"method {method[:20]}")
+
+    def _check_origin(self, environ: Environ) -> None:
+        origin = environ.get("HTTP_ORIGIN")
+        if self.cors_allowed_origins == [] or not origin:
+            return
+        allowed = self._cors_allowed_origins(environ)
+        if allowed is not None and origin not in allowed:
+            raise Refused(FORBIDDEN, f"{origin[:100]} is not an accepted origin")
+
+    @staticmethod
+    def _jsonp_index(query: dict[str, list[str]]) -> int | None:
+        if "j" not in query:
+            return None
+        if not query["j"][0].isdecimal():
+            raise Refused(BAD_REQUEST, f"JSONP index {query['j'][0][:20]!r}")
+        return int(query["j"][0])
+
+    # ---- a new session
+
+    def _begin(
+        self, environ: Environ, query: dict[str, list[str]], method: str, transport: str, jsonp: int | None
+    ) -> Reply | None:
+        if method != "GET":
+            raise Refused(BAD_METHOD, f"method {method[:20]}")
+        if query.get("EIO") != ["4"]:
+            raise Refused(BAD_VERSION, "the client speaks another version of Engine.IO than 4")
+        websocket = environ.get("wsgi.websocket")
+        if transport == "websocket" and websocket is None:
+            raise Refused(BAD_REQUEST, "no WebSocket handshake")
+        session = Session(self, self.generate_id(), get_hub())
+        self.sockets[session.sid] = session
+        answer = self._trigger_event("connect", session.sid, environ, run_async=False)
+        if answer is not None and answer is not True:
+            del self.sockets[session.sid]
+            session.closed = True
+            return self._unauthorized(answer or None)  # type: ignore[no-any-return]
+        session.send(self._open_packet(session, transport))
+        session.connected = True
+        if transport == "websocket":
+            self._begin_with_websocket(session, websocket)
+            return None
+        session.begin_heartbeat()
+        return self._ok(session.poll(), headers=self._cookie_headers(session.sid), jsonp_index=jsonp)  # type: ignore[no-any-return]
+
+    def _begin_with_websocket(self, session: Session, websocket: Any) -> None:
+        try:
+            websocket.accept(origin_checked=True)
+        except BaseException:
+            session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
+            raise
+        session.attach(websocket)
+        session.begin_heartbeat()
+        websocket.handle_by(session)
+
+    def _open_packet(self, session: Session, transport: str) -> Any:
+        upgrades = ["websocket"] if self.allow_upgrades and transport == "polling" else []
+        return Packet(
+            packet.OPEN,
+            {
+                "sid": session.sid,
+                "upgrades": [name for name in upgrades if name in self.transports],
+                "pingTimeout": int(self.ping_timeout * 1000),
+                "pingInterval": int((self.ping_interval + self.ping_interval_grace_period) * 1000),
+                "maxPayload": self.max_http_buffer_size,
+            },
+        )
+
+    def _cookie_headers(self, sid: str) -> list[tuple[str, str]] | None:
+        if not self.cookie:
+            return None
+        attributes = self.cookie
+        if not isinstance(attributes, dict):
+            attributes = {"name": self.cookie, "path": "/", "SameSite": "Lax"}
+        return [("Set-Cookie", self._generate_sid_cookie(sid, attributes))]
+
+    # ---- a session that is there
+
+    def _change_transport(self, environ: Environ, session: Session) -> None:
+        websocket = environ.get("wsgi.websocket")
+        if websocket is None or not self.allow_upgrades:
+            raise Refused(BAD_REQUEST, "no WebSocket handshake, or no change of transport is allowed")
+        handler = session.probe(websocket)
+        try:
+            websocket.accept(origin_checked=True)
+        except BaseException:
+            handler.on_close("")
+            raise
+        websocket.handle_by(handler)
+
+    def _take(self, environ: Environ, session: Session, jsonp: bool) -> Reply:
+        """Takes the packets of a POST."""
+        body = self._read(environ)
+        if body is None:
+            return too_large(self.max_http_buffer_size)
+        try:
+            for pkt in decode(body, jsonp):
+                session.receive(pkt)
+        except MalformedPayload as error:
+            session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
+            raise Refused(BAD_REQUEST, str(error)) from None
+        return received(jsonp)
+
+    def _read(self, environ: Environ) -> bytes | None:
+        """The body of a POST; None: it is too large."""
+        limit = self.max_http_buffer_size
+        if int(environ.get("CONTENT_LENGTH") or 0) > limit:
+            return None
+        body: bytes = environ["wsgi.input"].read(limit + 1)
+        return body if len(body) <= limit else None
+
+    def _compress(self, environ: Environ, reply: Reply) -> None:
+        if not self.http_compression or len(reply["response"]) < self.compression_threshold:
+            return
+        offered = [part.split(";")[0].strip() for part in environ.get("HTTP_ACCEPT_ENCODING", "").split(",")]
+        for encoding in offered:
+            if encoding in self.compression_methods:
+                reply["response"] = getattr(self, "_" + encoding)(reply["response"])
+                reply["headers"] += [("Content-Encoding", encoding)]
+                return

@@ -1,0 +1,153 @@
+"""SocketIOServer: python-socketio's server on streamserve's engine.
+
+    sio = SocketIOServer(wsgi_app=flask_app)
+
+    @sio.event
+    def message(sid, data):
+        sio.emit("message", data, skip_sid=sid)
+
+`streamserve module:sio` serves it; so does WSGIServer. Handlers, namespaces, rooms, acknowledgements, sessions and
+managers are python-socketio's (its documentation holds); the clients below are ours: no greenlet is held while a
+client is silent, and an emit leaves before it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import socketio
+from engineio import packet as eio_packet
+from engineio.packet import Packet
+from socketio import packet
+
+from streamserve.engine.payloads import MalformedPayload
+from streamserve.engine.server import EngineServer
+
+__all__ = ["SocketIOServer"]
+
+MOST_ATTACHMENTS = 10
+"""Binary attachments of one event."""
+
+
+class SocketIOServer(socketio.Server):  # type: ignore[misc]
+    """A Socket.IO server, and a WSGI application; arguments are those of `socketio.Server`, and:
+
+    Args:
+        wsgi_app: What answers requests outside `socketio_path`; None: 404 does.
+        socketio_path: Where clients connect.
+        max_queue: Bytes that may wait for one client's WebSocket; whom more wait for is ended.
+
+    Raises:
+        ConfigurationError: an async_mode is asked for that is another server's.
+
+    Example:
+        >>> SocketIOServer(wsgi_app=app, cors_allowed_origins="*")
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        wsgi_app: Callable[..., Iterable[bytes]] | None = None,
+        socketio_path: str = "socket.io",
+        **options: Any,
+    ) -> None:
+        self.wsgi_app = wsgi_app
+        self.path = f"/{socketio_path.strip('/')}/"
+        super().__init__(*args, **options)
+
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serves a request."""
+        path: str = environ.get("PATH_INFO", "")
+        if path.startswith(self.path) or path == self.path[:-1]:
+            return self.eio.handle_request(environ, start_response)  # type: ignore[no-any-return]
+        if self.wsgi_app is not None:
+            return self.wsgi_app(environ, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"Nothing is here; Socket.IO clients connect to {self.path}\n".encode()]
+
+    # ---- out
+
+    def _send_packet(self, eio_sid: str, pkt: Any) -> None:
+        """Sends a packet; its attachments follow it with no other packet in between."""
+        encoded = pkt.encode()
+        parts = encoded if isinstance(encoded, list) else [encoded]
+        self.eio.send_packets(eio_sid, [Packet(eio_packet.MESSAGE, data=part) for part in parts])
+
+    # ---- in
+
+    def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        """A client joins a namespace: one that is not there, or a handler that fails, is told so exactly."""
+        name = namespace or "/"
+        known = name in self.handlers or name in self.namespace_handlers
+        if not known and self.namespaces != "*" and name not in self.namespaces:
+            self._refuse(eio_sid, name, "Invalid namespace")
+            return
+        try:
+            super()._handle_connect(eio_sid, namespace, data)
+        except Exception:
+            self.logger.exception("connect handler error")
+            sid = self.manager.sid_from_eio_sid(eio_sid, name)
+            if sid is not None:
+                self.manager.disconnect(sid, name, ignore_queue=True)
+            self._refuse(eio_sid, name, "Connection refused by server")
+
+    def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
+        refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
+        self._send_packet(eio_sid, refusal)
+
+    def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        """A message of a client, or an attachment of the one before.
+
+        Raises:
+            MalformedPayload: it is no packet of Socket.IO; its connection ends.
+        """
+        pkt = self._binary_packet.get(eio_sid)
+        if (pkt is None) == isinstance(data, bytes):
+            raise MalformedPayload("an attachment came without its event, or an event before its attachments")
+        if pkt is None:
+            self._dispatch(eio_sid, _parsed(self.packet_class, data))
+        elif pkt.add_attachment(data):
+            del self._binary_packet[eio_sid]
+            self._dispatch_data(eio_sid, pkt, pkt.packet_type == packet.BINARY_EVENT)
+
+    def _dispatch(self, eio_sid: str, pkt: Any) -> None:
+        kind = pkt.packet_type
+        if kind == packet.CONNECT:
+            self._handle_connect(eio_sid, pkt.namespace, pkt.data)
+        elif kind == packet.DISCONNECT:
+            self._handle_disconnect(eio_sid, pkt.namespace, self.reason.CLIENT_DISCONNECT)
+        elif kind in (packet.EVENT, packet.ACK):
+            self._dispatch_data(eio_sid, pkt, kind == packet.EVENT)
+        elif kind not in (packet.BINARY_EVENT, packet.BINARY_ACK):
+            raise MalformedPayload(f"a client does not send packets of type {kind}")
+        elif self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or "/") is None:
+            raise MalformedPayload("a binary event came for a namespace that the client has not joined")
+        else:
+            self._binary_packet[eio_sid] = pkt
+
+    def _dispatch_data(self, eio_sid: str, pkt: Any, event: bool) -> None:
+        """An event or an acknowledgement, whole."""
+        data = pkt.data
+        if not isinstance(data, list) or (event and not (data and isinstance(data[0], str))):
+            raise MalformedPayload(
+                "the data of an event is a list that begins with its name, of an acknowledgement a list"
+            )
+        if event:
+            self._handle_event(eio_sid, pkt.namespace, pkt.id, data)
+        else:
+            self._handle_ack(eio_sid, pkt.namespace, pkt.id, data)
+
+
+def _parsed(packet_class: Any, data: str) -> Any:
+    if data[:1] in ("5", "6"):
+        count = data[1:].partition("-")[0]
+        if not count.isdecimal() or not 0 < int(count) <= MOST_ATTACHMENTS:
+            raise MalformedPayload(f"an event announces {count[:20]!r} attachments; 1 to {MOST_ATTACHMENTS} are taken")
+    try:
+        return packet_class(encoded_packet=data)
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise MalformedPayload(f"{data[:20]!r} is no packet: {error}") from None
