@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.waiter import Waiter
+from streamserve.loop.waiter import EXPIRED, Waiter
 from streamserve.websocket.deflate import BadMessage, Packed
 
 if TYPE_CHECKING:
@@ -177,12 +177,41 @@ class WebSocket:
             TimeoutError: none came within `timeout` seconds.
             InvalidThreadUseError: this is not the thread that serves the connection.
         """
-        self._use()
-        while not self._inbox:
-            if self.close_code is not None:
-                return None
-            self._wait(timeout)
-        return self._take()
+        if self._handshake is not None:
+            self.accept()
+        if self._inbox:
+            return self._take()
+        if self.close_code is not None:
+            return None
+        hub = self._sockets.hub
+        if self._waiter is not None or hub.thread_ident != get_ident():
+            raise self._misuse()
+        waiter = self._waiter = Waiter(hub)
+        try:
+            message: Any = waiter.park() if timeout is None else self._park_for(waiter, timeout)
+        finally:
+            self._waiter = None
+        if message.__class__ is Close:
+            self._ended(message)
+        if self.close_code is not None:
+            return None
+        return self._unpacked(message) if message.__class__ is Packed else message
+
+    def _park_for(self, waiter: Waiter, timeout: float) -> Any:
+        hub = self._sockets.hub
+        slot = hub.start_timer(timeout, waiter)
+        try:
+            message = waiter.park()
+        finally:
+            hub.stop_timer(slot, waiter)
+        if message is EXPIRED:
+            raise TimeoutError(f"no message came within {timeout:g} seconds")
+        return message
+
+    def _misuse(self) -> Exception:
+        if self._waiter is not None:
+            return LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
+        return InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
 
     def _take(self) -> Message | None:
         message = self._pop()
@@ -211,21 +240,6 @@ class WebSocket:
             self.close(bad.code)
             return None
 
-    def _wait(self, timeout: float | None) -> None:
-        if self._waiter is not None:
-            raise LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
-        hub = self._sockets.hub
-        if hub.thread_ident != get_ident():
-            raise InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
-        waiter = self._waiter = Waiter(hub)
-        try:
-            if timeout is None:
-                waiter.park()
-            elif not waiter.park_for(timeout):
-                raise TimeoutError(f"no message came within {timeout:g} seconds")
-        finally:
-            self._waiter = None
-
     def __iter__(self) -> Iterator[Message]:
         while (message := self.receive()) is not None:
             yield message
@@ -245,13 +259,18 @@ class WebSocket:
             WebSocketClosed: the connection has ended, or is ending.
             TypeError: message is neither str nor bytes.
         """
-        data = encoded(message)
-        self._use()
-        text = isinstance(message, str) if binary is None else not binary
-        if self.deflate is None:
-            self._transmit(_TEXT if text else _BINARY, data)
+        if message.__class__ is str:
+            data, opcode = message.encode(), _TEXT
         else:
-            self._transmit(_TEXT if text else _BINARY, *self.deflate.pack(data))
+            data, opcode = encoded(message), _TEXT if isinstance(message, str) else _BINARY
+        if binary is not None:
+            opcode = _BINARY if binary else _TEXT
+        if self._handshake is not None:
+            self.accept()
+        flags = 0
+        if self.deflate is not None:
+            data, flags = self.deflate.pack(data)
+        self._transmit(opcode, data, flags)
 
     def send_now(self, message: Message) -> int:
         """Sends a message without waiting, in the thread that serves the connection.
@@ -283,7 +302,9 @@ class WebSocket:
             sockets.hub.run_callback_threadsafe(_send, sockets.core, self.handle, opcode, data, len(data), flags)
             return
         queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
-        if queued >= sockets.high_water:
+        if 0 <= queued < sockets.high_water:
+            return
+        if queued > 0:
             queued = sockets.drain(self.handle)
         if queued < 0:
             raise WebSocketClosed(self.close_code or lib.SS_WS_ABNORMAL, self.close_reason)
@@ -349,13 +370,12 @@ class WebSocket:
             self.close(lib.SS_WS_FAILED if failed else lib.SS_WS_NORMAL)
 
     def arrived(self, message: Any) -> None:
-        """A message for `receive`, in the hub."""
-        self._keep(message)
-        if self._waiter is not None:
-            self._waiter.wake()
+        """A message for `receive`, in the hub: the first goes straight to who waits, what follows is kept for later."""
+        if self._waiter is None or not self._waiter.wake(message):
+            self._keep(message)
 
     def _keep(self, message: Any) -> None:
-        if self.close_code is not None:
+        if self.close_code is not None and message.__class__ is not Close:
             return
         if self._inbox is None:
             self._inbox = deque()
@@ -371,8 +391,13 @@ class WebSocket:
             self._keep(message)
             return
         self._busy = True
+        self._call(message)
+        self.finished()
+
+    def finished(self) -> None:
+        """The handler has done what it had: it gets what came meanwhile."""
+        self._busy = True
         try:
-            self._call(message)
             while self._inbox:
                 self._take_for_handler()
         finally:
@@ -399,8 +424,12 @@ class WebSocket:
                 if message is not None:
                     self._handler.on_message(message)
         except BaseException as error:
-            _log.error("the handler of a WebSocket failed", exc_info=error)
-            self.close(lib.SS_WS_FAILED)
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """What a handler raises is logged, and ends the connection."""
+        _log.error("the handler of a WebSocket failed", exc_info=error)
+        self.close(lib.SS_WS_FAILED)
 
     def __repr__(self) -> str:
         state = f"closed with {self.close_code}" if self.closed else "open" if self.accepted else "not accepted"

@@ -20,6 +20,7 @@ _BINARY: int = lib.SS_WS_BINARY
 _CLOSE: int = lib.SS_WS_CLOSE
 _COMPRESSED: int = lib.SS_WS_COMPRESSED
 _SHIFT: int = lib.SS_WS_LENGTH_SHIFT
+_WORDS: int = lib.SS_MESSAGE_WORDS
 
 
 class Sockets:
@@ -52,25 +53,35 @@ class Sockets:
         """Takes the records of one poll, in the hub; see SS_MESSAGE_WORDS."""
         if self._payloads is None:
             self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
-        payloads, find = self._payloads, self.open.get
-        handled = []
+        small = self._small(words)
+        text = small.decode("ascii") if small.isascii() else None  # a part of it is a message
+        find, handled = self.open.get, []
         stream = iter(words)
         for _, handle, word, offset in zip(stream, stream, stream, stream, strict=True):
             websocket = find(handle)
             if websocket is None:
                 continue
-            length = word >> _SHIFT
-            if offset >= 0:
-                data: Any = payloads[offset : offset + length]
+            if offset < 0:
+                data = ffi.buffer(lib.ss_ws_take(self.core, handle), word >> _SHIFT)
+                message = self._message(word & 0xFF, data, handle)
+            elif text is not None and word & 0xFF == _TEXT:
+                message = text[offset : offset + (word >> _SHIFT)]
             else:
-                data = ffi.buffer(lib.ss_ws_take(self.core, handle), length)
-            message = self._message(word & 0xFF, data, handle)
+                message = self._message(word & 0xFF, small[offset : offset + (word >> _SHIFT)], handle)
             if websocket._handler is None:
                 websocket.arrived(message)
             else:
                 handled.append((websocket, message))
         if handled:
             self.deliver(handled)
+
+    def _small(self, words: list[int]) -> bytes:
+        """The payloads of all small messages, one behind the other: taken at once, they cost little each."""
+        assert self._payloads is not None
+        for at in range(len(words) - 1, 0, -_WORDS):
+            if words[at] >= 0:
+                return bytes(self._payloads[: words[at] + (words[at - 1] >> _SHIFT)])
+        return b""
 
     def _message(self, opcode: int, data: Any, handle: int) -> Any:
         if opcode == _TEXT:
@@ -91,7 +102,18 @@ class Sockets:
         ready = self.hub.ready
         ready.appendleft(item)
         for websocket, message in item[1]:
-            websocket.handled(message)
+            kind = message.__class__
+            if websocket._busy or websocket.close_code is not None or not (kind is str or kind is bytes):
+                websocket.handled(message)
+            else:  # a call less than `handled` for what comes most
+                websocket._busy = True
+                try:
+                    websocket._handler.on_message(message)
+                except BaseException as error:
+                    websocket.failed(error)
+                websocket._busy = False
+                if websocket._inbox:
+                    websocket.finished()
             if runner.gr_context is not None or runner.task is not None:
                 refresh(runner)
         if ready and ready[0] is item:

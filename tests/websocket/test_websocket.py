@@ -450,6 +450,45 @@ def test_a_handler_that_waits_keeps_nobody_else_waiting(serve: Serve, connect: C
     assert slow.recv() == "wait"
 
 
+def test_a_handler_that_closes_and_is_still_busy_when_the_answer_comes_hears_of_the_end(
+    serve: Serve, connect: Connect
+) -> None:
+    ended = threading.Event()
+
+    class Closes(WebSocketApplication):
+        def on_message(self, message: str | bytes) -> None:
+            self.ws.close(4000)
+            while self.ws.handle in self.ws._sockets.open:
+                sleep(0.001)
+
+        def on_close(self, reason: str) -> None:
+            ended.set()
+
+    client = connect(serve(Resource({"/": Closes})))
+    client.send("close")
+    assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x0f\xa0")  # and answers it
+    assert ended.wait(60)
+
+
+def test_messages_of_one_poll_come_as_they_were_sent(serve: Serve, connect: Connect) -> None:
+    class Echo(WebSocketApplication):
+        def on_message(self, message: str | bytes) -> None:
+            self.ws.send(message)
+
+    client = connect(serve(Resource({"/": Echo})))
+    for sent in (
+        ["a", "", "bc"],
+        ["ä", "", "b", "€"],
+        [b"\xff\x00", "a", b"", "ä"],
+        [b"x" * 1024, b"y" * 1025, "z" * 70000, "a"],
+    ):
+        client.sock.sendall(
+            b"".join(websocket_client.ABNF.create_frame(one, 1 if isinstance(one, str) else 2).format() for one in sent)
+        )
+        got = [client.recv_data() for _ in sent]
+        assert got == [(1, one.encode()) if isinstance(one, str) else (2, one) for one in sent]
+
+
 def test_an_on_message_that_raises_ends_with_1011(
     serve: Serve, connect: Connect, room: type[Room], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define MOST_ROOM 65536u /* bytes that a segment holds ready for more, at most */
+#define LEAST_ROOM 2048u /* the same of a second one: small pieces come in flocks */
 #define MOST_PIECES 64u  /* segments of one sendmsg */
 
 /* ---- frames ---- */
@@ -87,6 +88,7 @@ static ss_segment *room_for(ss_loop *loop, ss_output *out, size_t length) {
     if (last && last->kind == SS_SEGMENT_BYTES && last->capacity - last->end >= length)
         return last;
     size_t capacity = out->bytes < MOST_ROOM ? (size_t)out->bytes : MOST_ROOM;
+    capacity = out->first && capacity < LEAST_ROOM ? LEAST_ROOM : capacity;
     ss_segment *segment = segment_new(loop, SS_SEGMENT_BYTES, capacity > length ? capacity : length);
     if (segment)
         put(out, segment);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define LEAST_MESSAGE 4096u
+#define QUICK_GROWTH 65536u /* bytes: what is longer grows fourfold, and is copied the less often for it */
 #define FRAMES_PER_TURN 256 /* of one connection: a busy one does not keep the others waiting */
 
 static int fault(ss_ws *ws, enum ss_ws_code code) {
@@ -87,7 +88,10 @@ static int reserve(ss_loop *loop, ss_ws *ws, size_t room) {
     if (needed <= ws->capacity)
         return SS_OK;
     while (capacity < needed)
-        capacity *= 2;
+        capacity *= capacity < QUICK_GROWTH ? 2 : 4;
+    size_t most = ws->frame_fin ? ws->length + (size_t)ws->frame_left : ws->max_message;
+    if (capacity > most)
+        capacity = most;
     char *grown = realloc(ws->message, capacity);
     if (!grown)
         return SS_NOMEM;

@@ -8,20 +8,28 @@
 #define LAST 0x80        /* FIN: every message of ours is one frame */
 #define COMPRESSED 0x40  /* RSV1 */
 #define LONGEST_HEADER 10
+#define ONE_PIECE 1024 /* bytes: copying a shorter message behind its header costs less than sendmsg does */
 
 /* SS_OK, or SS_BROKEN: the stream is dead. */
 int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length) {
     ss_stream *stream = &ws->stream;
-    char header[LONGEST_HEADER];
+    char start[LONGEST_HEADER + ONE_PIECE];
     struct iovec pieces[2] = {
-        {.iov_base = header, .iov_len = ss_ws_header_put(header, first, length)},
+        {.iov_base = start, .iov_len = ss_ws_header_put(start, first, length)},
         {.iov_base = (char *)(uintptr_t)data, .iov_len = length},
     };
+    size_t count = 2;
+    if (length <= ONE_PIECE) {
+        if (length)
+            memcpy(start + pieces[0].iov_len, data, length);
+        pieces[0].iov_len += length;
+        count = 1;
+    }
     bool again = ws->sent_poll == loop->polls;
     ws->sent_poll = loop->polls;
     if (!again || stream->tls)
-        return ss_stream_send(loop, stream, pieces, length ? 2 : 1, false);
-    if (ss_out_append(loop, &stream->out, pieces, 2, 0) != SS_OK) {
+        return ss_stream_send(loop, stream, pieces, count, false);
+    if (ss_out_append(loop, &stream->out, pieces, count, 0) != SS_OK) {
         stream->dead = true;
         return SS_BROKEN;
     }
