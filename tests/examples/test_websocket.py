@@ -110,7 +110,8 @@ class TestClient:
         assert second.here() == ["#" + second.colour.hex()]
 
     def test_more_than_there_are_colours_may_draw(self, server: ServedCommand) -> None:
-        colours = [Member(server).colour for _ in range(13)]
+        members = [Member(server) for _ in range(13)]
+        colours = [member.colour for member in members]
         assert len(set(colours[:12])) == 12 and colours[12] == colours[0]
 
     @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ class Websockets:
 
     def _ending(self) -> Ending:
         received = self._client.protocol.close_rcvd
-        assert received is not None, "the connection ended without a Close"
+        assert received is not None, f"the connection ended without a Close: {self._client.recv_exc!r}"
         return received.code, received.reason
 
     def leave(self) -> None:
