@@ -32,6 +32,7 @@ STRUCTS = {
     "TlsPlain": "ss_tls_plain",
     "Network": "ss_network",
     "WsConfig": "ss_ws_config",
+    "GuardConfig": "ss_guard_config",
 }
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

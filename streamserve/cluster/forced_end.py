@@ -5,12 +5,13 @@ thread is in a call that never returns. After the second one it asks the loop wh
 still runs. If it does, the server stops by itself; if not, the thread says what blocks
 it, and ends the process. It does the same once the time for a graceful stop is over.
 
-A call of C that never gives the GIL away keeps this thread from running, too: only SIGKILL
-ends that.
+A call of C that never gives the GIL away keeps this thread from running, too. For that there is
+a thread of the core (guard.c), which waits longer than this one would need.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -28,11 +29,29 @@ from streamserve.loop.signals import LOOK, SignalCounter
 
 __all__ = ["ForcedEnd"]
 
+TICK = 0.5
+"""How often this thread shows the core that it runs, after the first signal."""
+
+GUARD_SECONDS = 2.0
+"""How much longer the core waits for what this thread would do."""
+
+STACKS = signal.SIGRTMAX
+"""The signal by which the core has faulthandler show the stacks, where the program does not use it."""
+
 ANSWER_SECONDS = 1.0
 """How long the loop may take to say that it runs."""
 
 WRITE_SECONDS = 1.0
 """How long may be spent on what is to be written."""
+
+
+def _show_stacks() -> bool:
+    """Has faulthandler show all stacks at the signal; False where standard error is no file."""
+    try:
+        faulthandler.register(STACKS, file=2, all_threads=True)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return True
 
 
 class ForcedEnd:
@@ -50,6 +69,9 @@ class ForcedEnd:
         self._timeout = timeout
         self._flush = tuple(flush)
         self._signals = SignalCounter(self._numbers)
+        self._shows_stacks = signal.getsignal(STACKS) is signal.SIG_DFL and _show_stacks()
+        patience = ANSWER_SECONDS + WRITE_SECONDS + GUARD_SECONDS
+        self._signals.guard(patience, timeout + patience, STACKS if self._shows_stacks else 0)
         self._closed = False
         self._gone = allocate_lock()
         self._gone.acquire()
@@ -61,6 +83,8 @@ class ForcedEnd:
         self._signals.wake()
         self._gone.acquire()
         self._signals.close()
+        if self._shows_stacks:
+            faulthandler.unregister(STACKS)
 
     # ---- the thread
 
@@ -76,7 +100,9 @@ class ForcedEnd:
         arrived: tuple[int, ...] = ()
         deadline: float | None = None
         while not self._closed:
-            self._signals.wait(None if deadline is None else max(deadline - monotonic(), 0.0))
+            self._signals.wait(
+                min(max(deadline - monotonic(), 0.0), TICK) if deadline is not None else TICK if arrived else None
+            )
             before, arrived = arrived, self._signals.arrived()
             if len(arrived) > len(before):
                 if not before:

@@ -60,6 +60,13 @@ class Chunked(CData):
     stage: int
     done: int
 
+class GuardConfig(CData):
+    fd: int
+    report: int
+    patience: int
+    graceful: int
+    numbers: int
+
 class WsConfig(CData):
     ping_interval: int
     ping_timeout: int
@@ -368,6 +375,9 @@ class Lib:
     SS_MESSAGES: int
     SS_WS_PAYLOAD_BYTES: int
     SS_WS_SMALL: int
+    def ss_guard_new(self, config: CData, /) -> CData: ...
+    def ss_guard_tick(self, guard: CData, count: int, last: int, /) -> None: ...
+    def ss_guard_free(self, guard: CData, /) -> None: ...
     def ss_loop_messages(self, loop: CData, /) -> CData: ...
     def ss_ws_payloads(self, loop: CData, /) -> CData: ...
     def ss_ws_take(self, loop: CData, conn: int, /) -> CData: ...

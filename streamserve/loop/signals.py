@@ -25,7 +25,7 @@ from select import poll as native_poll
 from types import FrameType
 from typing import Any
 
-from streamserve.core import lib
+from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
@@ -119,10 +119,14 @@ class SignalCounter:
         self._poll.register(self._event, POLLIN)
         self._poll_event.register(self._event, POLLIN)
         self._wake_up.told = self._take
+        self._guard: Any = ffi.NULL
 
     def _take(self, numbers: bytes) -> None:
         """The main thread came to the signals."""
-        self._read += self._those(numbers)
+        those = self._those(numbers)
+        self._read += those
+        if self._guard != ffi.NULL and those:
+            lib.ss_guard_tick(self._guard, len(those), those[-1])
         os.eventfd_write(self._event, 1)
 
     def _those(self, numbers: bytes) -> tuple[int, ...]:
@@ -147,8 +151,29 @@ class SignalCounter:
             self._poll_event.poll(1000 * (LOOK if seconds is None else min(seconds, LOOK)))
         else:
             self._poll.poll(None if seconds is None else 1000 * seconds)
+        if self._guard != ffi.NULL:
+            lib.ss_guard_tick(self._guard, 0, 0)
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
+
+    def guard(self, patience: float, graceful: float, report: int) -> None:
+        """Has a thread of the core end the process where no thread of Python's can: a call of C keeps the GIL.
+
+        Args:
+            patience: Seconds for which nobody may be in `wait`, once there was a signal, before it is taken for stuck.
+            graceful: Seconds from the first signal for which it may be, unless a second comes.
+            report: A signal whose handler shows all stacks without the GIL; 0: none.
+
+        Raises:
+            OSError: the thread cannot be started.
+        """
+        config: Any = ffi.new("ss_guard_config *")
+        config.fd, config.report = self._wake_up.reader.fileno(), report
+        config.patience, config.graceful = int(patience * 1e9), int(graceful * 1e9)
+        config.numbers = sum(1 << number for number in self._numbers)
+        self._guard = lib.ss_guard_new(config)
+        if self._guard == ffi.NULL:
+            raise OSError(ffi.errno, f"the guard of signals cannot start: {os.strerror(ffi.errno)}")
 
     def wake(self) -> None:
         """Ends a `wait`."""
@@ -157,6 +182,8 @@ class SignalCounter:
     def close(self) -> None:
         """Counts no longer; nobody may be in `wait`."""
         self._wake_up.told = _nobody
+        guard, self._guard = self._guard, ffi.NULL
+        lib.ss_guard_free(guard)
         os.close(self._event)
 
 

@@ -55,6 +55,11 @@ def c_call():
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)  # no signal ends it
 
+def keep_the_gil():
+    locking = ctypes.PyDLL(None).pthread_mutex_lock
+    locking(mutex)
+    locking(mutex)  # no signal ends it, and no thread of Python's runs any more
+
 def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     path = environ["PATH_INFO"].strip("/")
@@ -117,6 +122,23 @@ def test_a_second_signal_ends_a_blocked_loop_with_its_stack(site: Site, how: str
     assert site.server.wait() == 128 + number, site.server.stderr
     assert f"{number.name} came again, and the event loop is blocked" in site.server.stderr
     assert re.search(rf'app_that_blocks.py", line \d+, in {how}\n', site.server.stderr)
+
+
+def test_a_second_signal_ends_a_call_that_keeps_the_gil_too(site: Site) -> None:
+    site.block("keep_the_gil")
+    site.server.signal(signal.SIGTERM)
+    site.server.signal(signal.SIGINT)
+    assert site.server.wait() == 128 + signal.SIGINT, site.server.stderr
+    assert "the interpreter cannot run, a call of C holds its lock" in site.server.stderr
+    assert re.search(r'app_that_blocks.py", line \d+ in keep_the_gil\n', site.server.stderr)
+
+
+def test_the_time_of_a_graceful_stop_holds_for_a_call_that_keeps_the_gil_too(tmp_path: Path) -> None:
+    site = Site(tmp_path, "--graceful-timeout", "100ms")
+    site.block("keep_the_gil")
+    site.server.signal(signal.SIGTERM)
+    assert site.server.wait() == 128 + signal.SIGTERM, site.server.stderr
+    site.close()
 
 
 def test_signals_of_two_kinds_are_two_signals(site: Site) -> None:
