@@ -6,14 +6,11 @@ of the application. And the collector clears its members in any order, which an 
 
 import gc
 import logging
-import random
-import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 import pytest
 
 import streamserve
+from bench.soak import LOADED_APP, make_load
 from streamserve.debug.watchdog import Watchdog
 from streamserve.errors import ClientGone
 from streamserve.gateway.exchange import Exchange
@@ -237,64 +235,8 @@ def test_the_collector_survives_an_application_that_keeps_the_error_of_a_broken_
     """) == ["alive"]
 
 
-LOADED = """
-import gc
-import os
-from collections import Counter
-from types import FrameType, TracebackType
-from streamserve import sleep
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    size = 0
-    if path == "/begin":
-        gc.collect()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-    elif path == "/upload":
-        while data := environ["wsgi.input"].read(65536):
-            size += len(data)
-    elif path == "/fail":
-        raise ValueError
-    elif path == "/wait":
-        sleep(0.001)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    if path == "/stream":
-        return (b"data: %d\\n\\n" % number for number in range(20) if sleep(0.001) is None)
-    if path == "/large":
-        return [b"x" * 300_000]
-    if path == "/garbage":
-        gc.collect()
-        return [repr(Counter(type(thing).__name__ for thing in gc.garbage)).encode()]
-    return [b"hello"]
-"""
-KINDS = [
-    lambda dice: (b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n", 100),
-    lambda dice: (
-        b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * dice.randrange(100_001), 0
-    ),
-    lambda dice: (CHUNKED.replace(b"POST /", b"POST /upload"), 100),
-    lambda dice: (b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", dice.choice([10, 100_000])),
-    lambda dice: (b"GET /wait?%d HTTP/1.1\r\nHost: x\r\n\r\n" % dice.getrandbits(20), 100),
-    lambda dice: (b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n", 100),
-    lambda dice: (dice.randbytes(dice.randrange(1, 200)), 0),
-    lambda dice: (b"GET / HTTP/1.1\r\nHos"[: dice.randrange(1, 19)], 0),
-]  # fmt: skip
-
-
-def make_load(address: tuple[str, int], seed: int, count: int) -> None:
-    dice = random.Random(seed)
-    for _ in range(count):
-        with suppress(OSError), socket.create_connection(address, 10) as client:
-            request, size = dice.choice(KINDS)(dice)
-            client.sendall(request)
-            if size:
-                client.recv(size)
-            if dice.random() < 0.5:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
 def test_a_mixed_load_under_a_busy_watchdog_leaves_no_garbage(tmp_path: Path) -> None:
-    (tmp_path / "loaded.py").write_text(LOADED)
+    (tmp_path / "loaded.py").write_text(LOADED_APP)
     # An eighth of the limit is the time between two looks: a hundred a second.
     with ServedCommand("loaded:app", "--block-warning", "80ms", cwd=tmp_path) as server:
         host, _, port = server.url.removeprefix("http://").rstrip("/").rpartition(":")
