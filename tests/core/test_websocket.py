@@ -323,6 +323,35 @@ def test_a_peer_that_answers_stays(loop: Loop, listening: Listening) -> None:
     assert listener.live() == 1
 
 
+def test_silence_counts_from_the_last_byte(loop: Loop, listening: Listening) -> None:
+    listener = listening(ping_interval=25 * SECOND, ping_timeout=20 * SECOND)
+    now = lib.ss_loop_now(loop.core)
+    client, _ = listener.upgraded()
+    client.setblocking(False)
+
+    def at(seconds: float, data: bytes = b"") -> bytes:
+        """What the client has received by then; it sends the data."""
+        lib.ss_loop_set_clock(loop.core, now + int(seconds * SECOND))
+        if data:
+            client.sendall(data)
+        listener.poll()
+        listener.poll()
+        try:
+            return client.recv(100)
+        except BlockingIOError:
+            return b""
+
+    assert at(10, frame(TEXT, b"here")) == b""
+    assert at(26) == at(34.5) == b"", "24.5 seconds of silence"
+    assert at(35.5) == b"\x89\x00"
+    assert at(40, frame(PONG)) == b""
+    assert at(56) == at(64.5) == b""
+    assert at(65.5) == b"\x89\x00", "25 seconds after the pong"
+    assert at(85) == b"" and listener.live() == 1
+    at(86)
+    assert listener.live() == 0, "45 seconds after the pong"
+
+
 def test_a_server_that_stops_tells_all(loop: Loop, listening: Listening) -> None:
     listener = listening()
     now = lib.ss_loop_now(loop.core)

@@ -283,6 +283,6 @@ int ss_ws_read(ss_loop *loop, ss_ws *ws) {
         return SS_NEED_DATA;
     if (count <= 0)
         return ws->code ? SS_ERROR : fault(ws, SS_WS_ABNORMAL);
-    ws->heard = true;
+    ws->heard_at = loop->now;
     return read_frames(loop, ws);
 }

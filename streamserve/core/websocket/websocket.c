@@ -211,7 +211,8 @@ static void ws_ready(ss_loop *loop, ss_io *io) {
 
 /* ---- deadlines ---- */
 
-/* The peer has been silent for an interval: is it there? May free ws. */
+/* A peer from which nothing came for an interval is asked, and given up when nothing comes of that. Moving the
+ * deadline with each message would be a store too; this way it is only the time that is stored. May free ws. */
 static void open_expired(ss_loop *loop, ss_ws *ws) {
     if (ws->leaving) {
         if (ss_ws_transmit_close(loop, ws, SS_WS_GOING_AWAY, NULL, 0) == SS_OK)
@@ -220,17 +221,22 @@ static void open_expired(ss_loop *loop, ss_ws *ws) {
             lost(loop, ws);
         return;
     }
-    bool silent = !ws->heard;
-    ws->heard = false;
-    if (silent && ws->asked) {
+    if (ws->asked && ws->heard_at < ws->asked_at) {
         lost(loop, ws);
         return;
     }
-    ws->asked = silent;
-    if (silent && ss_ws_transmit(loop, ws, 0x80 | SS_WS_PING, NULL, 0) != SS_OK)
+    ws->asked = false;
+    int64_t left = ws->heard_at + ws->ping_interval_ms * (SS_SECOND / 1000) - loop->now;
+    if (left > 0) {
+        ss_deadline_set(loop, &ws->stream.io, left);
+        return;
+    }
+    ws->asked = true;
+    ws->asked_at = loop->now;
+    if (ss_ws_transmit(loop, ws, 0x80 | SS_WS_PING, NULL, 0) != SS_OK)
         lost(loop, ws);
     else
-        set_deadline(loop, ws, silent ? ws->ping_timeout_ms : ws->ping_interval_ms);
+        set_deadline(loop, ws, ws->ping_timeout_ms);
 }
 
 static void ws_expired(ss_loop *loop, ss_io *io) {
@@ -248,7 +254,7 @@ static void ws_expired(ss_loop *loop, ss_io *io) {
 /* A connection was upgraded. */
 void ss_ws_begin(ss_loop *loop, ss_ws *ws) {
     ws->sent_poll = -1;
-    loop->now = ss_clock(loop);
+    loop->now = ws->heard_at = ss_clock(loop);
     set_deadline(loop, ws, ws->ping_interval_ms);
     ss_pending_add(loop, &ws->stream.io); /* for what came behind the request, and what TLS was to be asked */
 }

@@ -23,7 +23,8 @@ typedef struct {
     bool told;        /* Python had the Close record: nothing more is reported */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
     bool paused;      /* nothing is read: Python has enough */
-    bool heard;       /* something came since the deadline was set */
+    int64_t heard_at; /* when something came last */
+    int64_t asked_at; /* when the ping went out to which nothing has come yet */
     bool asked;       /* a ping is out */
     bool leaving;     /* the server stops: the deadline is the moment of our Close */
     bool deflate, drop;
