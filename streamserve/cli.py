@@ -125,7 +125,8 @@ class SettingOption(click.Option):
     """The flag of one setting. Its value stays text: validation is the table's, whatever the value came from."""
 
     def __init__(self, entry: Entry) -> None:
-        default = toml_value(entry.default).strip('[]"')
+        listed = entry.default if isinstance(entry.default, tuple) else ()
+        default = ",".join(map(str, listed)) or toml_value(entry.default).strip('[]"')
         is_switch = not entry.kind.metavar
         notes = [entry.kind.unit, f"default {default}" if default and not is_switch else ""]
         flag: dict[str, Any] = {"is_flag": True, "flag_value": "off", "type": str, "default": None}

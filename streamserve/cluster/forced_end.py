@@ -161,7 +161,7 @@ class ForcedEnd:
         job = job_of(frames)
         lines = lines_of(frames)
         code, number = place_of(lines)
-        who = "the main greenlet or a raw one" if job is None else job[1]
+        who = "the main greenlet or a raw one" if job is None else job
         return f"{who} at {code.co_filename}:{number} in {code.co_name}", format_lines(lines).rstrip()
 
     def _end(self, why: str, signum: int) -> NoReturn:

@@ -188,7 +188,7 @@ class Endpoint(Port):
 
     def _uncommon_environ(self, exchange: Exchange, page: int, flags: int) -> Environ:
         exchange.broken = exchange.websocket = None
-        exchange.failed = False
+        exchange.failed = exchange.refused = False
         environ = self.memory.uncommon(exchange.handle, page, flags)
         if flags & _BODY:
             environ["wsgi.input"] = RequestBody(exchange, self.hub, self._scratch)

@@ -8,12 +8,11 @@ the client is slow the core queues up to its high water, then the greenlet parks
 from __future__ import annotations
 
 import logging
-from signal import SIG_DFL, SIGPIPE, getsignal
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.errors import ClientGone, HandshakeRefused, LocalProtocolError, ResponseComplete, WebSocketClosed
-from streamserve.gateway.file_wrapper import FileWrapper
+from streamserve.gateway.file_wrapper import FileWrapper, send_file
 from streamserve.gateway.handshake import refusal_head
 from streamserve.gateway.raw_socket import OwnedConnection
 from streamserve.gateway.request_body import BrokenRequestBody
@@ -62,6 +61,7 @@ class Exchange:
         started: the head has left.
         done: the last byte has been handed to the core; the connection is no longer ours.
         sent: bytes of the body handed to the core.
+        refused: a handshake for a WebSocket was answered; set only where there are flags.
         websocket: what the application may turn the connection into, or has made of it; set only where there are flags.
     """
 
@@ -76,6 +76,7 @@ class Exchange:
         "flags",
         "handle",
         "head",
+        "refused",
         "sent",
         "started",
         "websocket",
@@ -91,6 +92,7 @@ class Exchange:
     handle: int
     head: ResponseHead | None
     sent: int
+    refused: bool
     started: bool
     websocket: WebSocket | OwnedConnection | None
     failed: bool
@@ -147,8 +149,8 @@ class Exchange:
         return self.write
 
     def _restart(self, exc_info: Any) -> bool:
-        """True: nothing begins any more, for the connection has become a WebSocket, or the application's."""
-        if self.flags and self.websocket is not None and self.websocket.accepted:
+        """True: nothing begins any more: the connection is a WebSocket, the application's, or was refused to be one."""
+        if self.flags and (self.refused or (self.websocket is not None and self.websocket.accepted)):
             return True
         if not exc_info:
             raise AssertionError("start_response was called a second time without exc_info (PEP 3333)")
@@ -180,14 +182,16 @@ class Exchange:
 
     def respond(self, result: Any) -> None:
         """Sends the iterable that the application returned, to its end or that of the response."""
+        if self.flags and self.refused:
+            return
         if result.__class__ in (list, tuple) and not self.started and self._is_small(result):
-            self._need_head()
+            self.need_head()
             self._send(b"".join(result), last=True)
             return
         if result.__class__ is FileWrapper:
-            if not self.started and self._send_file(result):
+            if not self.started and send_file(self, result):
                 return
-            result.left = self._left if self.started else self._need_head().length
+            result.left = self._left if self.started else self.need_head().length
         single = hasattr(result, "__len__") and len(result) == 1
         pieces = iter(result)
         for piece in pieces if not self.done else ():
@@ -209,35 +213,12 @@ class Exchange:
         if pieces.__class__ in _AT_HAND:
             self._report_excess(sum(len(piece) for piece in pieces if piece.__class__ is bytes))
 
-    def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Has the core send a regular file; False: nothing was sent, the file must be read."""
-        head = self._need_head()
-        found = wrapper.regular_range()
-        whole = head.whole
-        if found is None or whole is None or head.status >= 500 or not self.endpoint.sends_files:
-            return False
-        descriptor, position, count = found
-        if head.length > count or getsignal(SIGPIPE) is SIG_DFL:
-            return False
-        count = count if head.length < 0 else head.length
-        core = self.endpoint.core
-        if self.head_only:
-            answer = _send(core, self.handle, head.data, head.size, ffi.NULL, count, whole.flags | _NO_BODY)
-        else:
-            answer = lib.ss_conn_send_file(core, self.handle, whole, descriptor, position, count)
-            if answer in (lib.SS_SYSTEM, lib.SS_NOMEM):
-                return False
-        self.started = self.done = True
-        self.sent = 0 if self.head_only else count
-        if answer < 0:
-            raise ClientGone("the client went away before its response was complete")
-        return True
-
     @staticmethod
     def _is_small(result: list[Any] | tuple[Any, ...]) -> bool:
         return all(piece.__class__ is bytes for piece in result) and sum(map(len, result)) <= PIECE
 
-    def _need_head(self) -> ResponseHead:
+    def need_head(self) -> ResponseHead:
+        """What start_response was given, as it must have been by now."""
         if self.head is None:
             raise LocalProtocolError("the application did not call start_response before its body (PEP 3333)")
         return self.head
@@ -281,7 +262,7 @@ class Exchange:
 
     def _begin(self, data: bytes, last: bool) -> tuple[bytes, int]:
         """The head's bytes and the flags of the first send: how is the end of the body told?"""
-        head = self._need_head()
+        head = self.need_head()
         if self.flags and self.broken is not None and head.status >= 500:
             raise BrokenRequestBody(*self.broken)
         self.started = True
@@ -390,9 +371,15 @@ class Exchange:
             if lib.ss_conn_refuse(core, self.handle, error.refusal or lib.SS_BODY_TRUNCATED) < 0:
                 lib.ss_conn_abort(core, self.handle, 0)
         elif isinstance(error, HandshakeRefused):
-            self._answer(refusal_head(error.status), f"{error.message}\n".encode())
+            self.refuse(error)
         else:
             self._answer(self.endpoint.failure_head(self.environ), b"Internal Server Error\n")
+
+    def refuse(self, error: HandshakeRefused) -> None:
+        """Answers a handshake that is none; what the application answers is for nobody."""
+        self.endpoint.server.refusals.note_client(self.handle, f"refused with {error.status}: {error.message}")
+        self.done = self.refused = True
+        self._answer(refusal_head(error.status), f"{error.message}\n".encode())
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
         """Sends a whole response of the server's own."""

@@ -10,8 +10,15 @@ from __future__ import annotations
 import io
 import os
 import stat
+from signal import SIG_DFL, SIGPIPE, getsignal
 from tempfile import _TemporaryFileWrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import ffi, lib
+from streamserve.errors import ClientGone
+
+if TYPE_CHECKING:
+    from streamserve.gateway.exchange import Exchange
 
 
 class FileWrapper:
@@ -62,3 +69,30 @@ class FileWrapper:
             return None
         left = status.st_size - position
         return (file.fileno(), position, left) if stat.S_ISREG(status.st_mode) and left > 0 else None
+
+
+def send_file(exchange: Exchange, wrapper: FileWrapper) -> bool:
+    """Has the core send a regular file; False: nothing was sent, the file must be read."""
+    head = exchange.need_head()
+    found = wrapper.regular_range()
+    whole = head.whole
+    if found is None or whole is None or head.status >= 500 or not exchange.endpoint.sends_files:
+        return False
+    descriptor, position, count = found
+    if head.length > count or getsignal(SIGPIPE) is SIG_DFL:
+        return False
+    count = count if head.length < 0 else head.length
+    core = exchange.endpoint.core
+    if exchange.head_only:
+        answer = lib.ss_conn_send(
+            core, exchange.handle, head.data, head.size, ffi.NULL, count, whole.flags | lib.SS_SEND_NO_BODY
+        )
+    else:
+        answer = lib.ss_conn_send_file(core, exchange.handle, whole, descriptor, position, count)
+        if answer in (lib.SS_SYSTEM, lib.SS_NOMEM):
+            return False
+    exchange.started = exchange.done = True
+    exchange.sent = 0 if exchange.head_only else count
+    if answer < 0:
+        raise ClientGone("the client went away before its response was complete")
+    return True

@@ -100,9 +100,13 @@ class Handshake:
             )
         if environ is None or exchange.done or exchange.started:
             raise LocalProtocolError("a WebSocket is accepted before its request is answered or over")
-        key = _key(environ)
-        if not origin_checked:
-            _check_origin(environ, exchange.endpoint.server.settings.websocket_origins)
+        try:
+            key = _key(environ)
+            if not origin_checked:
+                _check_origin(environ, exchange.endpoint.server.settings.websocket_origins)
+        except HandshakeRefused as refused:
+            exchange.refuse(refused)  # now: a framework may make a 500 of the exception
+            raise
         lines = [
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
             b"Sec-WebSocket-Accept: %b\r\n" % b64encode(sha1(key + _GUID).digest()),

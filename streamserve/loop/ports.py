@@ -1,7 +1,7 @@
 """Port: what the hub tells of one listener and of its connections.
 
 Every such event names its listener, and `hub.ports` has who looks after it. A
-listener's room (http/, server/) makes a subclass; the hub knows no protocol.
+listener's room (gateway/, server/) makes a subclass; the hub knows no protocol.
 """
 
 from __future__ import annotations

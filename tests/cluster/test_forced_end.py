@@ -121,6 +121,7 @@ def test_a_second_signal_ends_a_blocked_loop_with_its_stack(site: Site, how: str
     site.signal(number, number)
     assert site.server.wait() == 128 + number, site.server.stderr
     assert f"{number.name} came again, and the event loop is blocked" in site.server.stderr
+    assert f"is blocked by the request at GET /{how} at " in site.server.stderr
     assert re.search(rf'app_that_blocks.py", line \d+, in {how}\n', site.server.stderr)
 
 

@@ -63,6 +63,26 @@ def test_a_handshake_that_is_none_is_told_why(
     assert response.get("sec-websocket-version") == ("13" if status == 426 else None)
 
 
+def test_a_framework_that_catches_the_refusal_changes_nothing_of_its_answer(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def catches(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        try:
+            return echo(environ, start_response)
+        except Exception:
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"caught"]
+
+    caplog.set_level("INFO")
+    with serve(catches).client() as client:
+        client.send(HANDSHAKE + b"Origin: https://evil.example\r\n\r\n")
+        response = client.response()
+        assert response.status == 403 and b"websocket_origins allows same" in response.body
+        client.send(HANDSHAKE + b"\r\n")
+        assert client.head().status == 101
+    assert "refused with 403: the origin 'https://evil.example'" in caplog.text
+
+
 def test_an_application_can_answer_a_handshake_like_any_request(serve: Serve) -> None:
     def refuses(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("401 Unauthorized", [("Content-Type", "text/plain")])
