@@ -10,6 +10,7 @@ import fnmatch
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,10 @@ def logs_folder(under: str) -> Path:
 
 
 def main() -> int:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell starts what runs in its background like that, and children inherit it:
+        # interrupt_main does nothing then.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     options = arguments()
     if importlib.util.find_spec("test.test_socket") is None:
         print(f"{sys.executable} comes without CPython's tests (Debian: libpython3-testsuite)")
