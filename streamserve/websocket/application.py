@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from streamserve.errors import HandshakeRefused
-from streamserve.websocket.connection import Message, WebSocket
+from streamserve.websocket.connection import WebSocket
+from streamserve.websocket.message import Message
 
 __all__ = ["Resource", "WebSocketApplication"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from streamserve.core import ffi, lib
 from streamserve.loop.native_threads import get_ident
-from streamserve.websocket.connection import WebSocket, encoded
+from streamserve.websocket.connection import WebSocket
+from streamserve.websocket.message import encoded
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub

@@ -5,13 +5,12 @@ A WSGI application finds one in `environ["wsgi.websocket"]` when a client offers
 
 Messages are read by `receive` in the greenlet of the request; or a handler gets them (`on_message` of a
 WebSocketApplication), and then no greenlet is held while nothing comes. A connection's messages are handed over
-one at a time, in order. What nobody takes stops the peer once it is `INBOX` bytes.
+one at a time, in order. What nobody takes waits in an inbox, which stops the peer when it is full.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,50 +19,21 @@ from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSoc
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import EXPIRED, Waiter
 from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.inbox import Inbox
+from streamserve.websocket.message import Close, Message, encoded
 
 if TYPE_CHECKING:
     from streamserve.websocket.deflate import Deflate
     from streamserve.websocket.listener import Sockets
 
-__all__ = ["Close", "Message", "WebSocket", "encoded"]
+__all__ = ["WebSocket"]
 
 _log = logging.getLogger("streamserve.websocket")
-
-INBOX = 1 << 20
-"""Bytes of messages that wait for `receive` or for a busy handler; beyond them the peer is not read."""
 
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
 _PING: int = lib.SS_WS_PING
 _send = lib.ss_ws_send
-
-Message = str | bytes
-
-
-def encoded(message: Any) -> bytes:
-    """The bytes of a message, as they go on the wire.
-
-    Raises:
-        TypeError: it is neither str nor bytes.
-    """
-    if isinstance(message, str):
-        return message.encode()
-    if not isinstance(message, (bytes, bytearray, memoryview)):
-        raise TypeError(f"a message is str or bytes, not {type(message).__name__}; encode it, with json.dumps perhaps")
-    return bytes(message)
-
-
-class Close:
-    """Stands in an inbox behind the last message."""
-
-    __slots__ = ("code", "reason")
-
-    def __init__(self, data: bytes) -> None:
-        self.code = int.from_bytes(data[:2], "big")
-        self.reason = data[2:].decode()
-
-    def __len__(self) -> int:
-        return 0
 
 
 class WebSocket:
@@ -92,10 +62,8 @@ class WebSocket:
         "_handler",
         "_handshake",
         "_inbox",
-        "_paused",
         "_sockets",
         "_waiter",
-        "_waiting_bytes",
         "close_code",
         "close_reason",
         "deflate",
@@ -109,10 +77,9 @@ class WebSocket:
         self._sockets = sockets
         self._handshake = handshake
         self._handler: Any = None
-        self._inbox: deque[Any] | None = None
-        self._waiting_bytes = 0
+        self._inbox: Inbox | None = None
         self._waiter: Waiter | None = None
-        self._busy = self._paused = False
+        self._busy = False
         self.handle = handle
         self.environ: dict[str, Any] | None = environ
         self.path: str = environ.get("PATH_INFO", "")
@@ -214,22 +181,14 @@ class WebSocket:
         return InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
 
     def _take(self) -> Message | None:
-        message = self._pop()
+        assert self._inbox is not None
+        message = self._inbox.take()
         if message.__class__ is Close:
             self._ended(message)
             return None
         if message.__class__ is Packed:
             return self._unpacked(message)
         return message  # type: ignore[no-any-return]
-
-    def _pop(self) -> Any:
-        assert self._inbox is not None
-        message = self._inbox.popleft()
-        self._waiting_bytes -= len(message)
-        if self._paused and self._waiting_bytes < INBOX // 2:
-            self._paused = False
-            lib.ss_ws_reading(self._sockets.core, self.handle, 1)
-        return message
 
     def _unpacked(self, packed: Packed) -> Message | None:
         """Inflated only now: while it waits, a message costs no more than what the client sent."""
@@ -345,7 +304,6 @@ class WebSocket:
         """We closed it: nothing more is received."""
         self.close_code, self.close_reason = code, reason
         self._inbox = None
-        self._waiting_bytes = 0
         if self._waiter is not None:
             self._waiter.wake()
 
@@ -359,9 +317,9 @@ class WebSocket:
         """Has a handler get the messages from now on, as a WebSocketApplication does."""
         self._use()
         self._handler = handler
-        if self._inbox:
-            waiting, self._inbox, self._waiting_bytes = self._inbox, None, 0
-            self._sockets.deliver([(self, message) for message in waiting])
+        waiting, self._inbox = self._inbox, None
+        if waiting:
+            self._sockets.deliver([(self, message) for message in waiting.take_all()])
 
     def release(self, failed: bool) -> None:
         """The application has returned: without a handler that is the end."""
@@ -378,12 +336,8 @@ class WebSocket:
         if self.close_code is not None and message.__class__ is not Close:
             return
         if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(message)
-        self._waiting_bytes += len(message)
-        if self._waiting_bytes > INBOX and not self._paused:
-            self._paused = True
-            lib.ss_ws_reading(self._sockets.core, self.handle, 0)
+            self._inbox = Inbox(self._sockets.core, self.handle)
+        self._inbox.put(message)
 
     def handled(self, message: Any) -> None:
         """Gives a message to the handler, behind those that it has not finished; in a runner."""
@@ -409,7 +363,7 @@ class WebSocket:
         if message.__class__ is Close:
             self._inbox = None
         else:
-            self._pop()
+            self._inbox.take()
         self._call(message)
 
     def _call(self, message: Any) -> None:

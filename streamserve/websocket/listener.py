@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.loop.runner import refresh
-from streamserve.websocket.connection import Close
 from streamserve.websocket.deflate import Packed
+from streamserve.websocket.message import Close
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub

@@ -264,7 +264,7 @@ def test_messages_that_wait_are_not_inflated(serve: Serve, monkeypatch: pytest.M
     client = upgraded(serve(late, websocket_compression="on"))
     client.send(frame(BINARY, bomb(4), options=RSV1) * 10)
     eventually(lambda: waiting and len(waiting[0]._inbox or ()) == 10, "all wait")
-    assert waiting[0]._waiting_bytes == 10 * len(bomb(4)) and not unpacked
+    assert waiting[0]._inbox.bytes == 10 * len(bomb(4)) and not unpacked
     go.set()
     assert [next_frame(client)[2] for _ in range(10)] == [b"%d" % (4 << 20)] * 10
 

@@ -9,7 +9,8 @@ import websocket as websocket_client
 from streamserve import sleep, spawn
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast
-from tests.support.server import eventually
+from streamserve.websocket.inbox import Inbox
+from tests.support.server import Running, eventually
 from tests.websocket.conftest import Connect, Serve
 
 HANDSHAKE = (
@@ -221,6 +222,12 @@ def test_receive_waits_no_longer_than_asked(serve: Serve, connect: Connect) -> N
     assert client.recv() == "then"
 
 
+def paused_inbox(server: Running) -> Inbox | None:
+    """That of a client which is not read."""
+    inboxes = [websocket._inbox for websocket in list(server.server._endpoints[0].sockets.open.values())]
+    return next((inbox for inbox in inboxes if inbox is not None and inbox.paused), None)
+
+
 def test_what_nobody_takes_stops_the_peer(serve: Serve, connect: Connect) -> None:
     go = threading.Event()
 
@@ -239,10 +246,8 @@ def test_what_nobody_takes_stops_the_peer(serve: Serve, connect: Connect) -> Non
     client = connect(server)
     writer = threading.Thread(target=lambda: [client.send(str(count) + "x" * 100_000) for count in range(100)])
     writer.start()
-    eventually(
-        lambda: [ws for ws in list(server.server._endpoints[0].sockets.open.values()) if ws._paused], "it pauses"
-    )
-    assert all(ws._waiting_bytes < 2_000_000 for ws in server.server._endpoints[0].sockets.open.values())
+    inbox = eventually(lambda: paused_inbox(server), "it pauses")
+    assert inbox.bytes < 2_000_000
     go.set()
     assert client.recv() == "all"
     writer.join()
@@ -450,6 +455,42 @@ def test_messages_of_one_client_are_handled_in_order_also_when_a_handler_waits(
     for message in ["wait", "1", "wait", "2", "3"]:
         client.send(message)
     assert [client.recv() for _ in range(5)] == ["wait", "1", "wait", "2", "3"]
+
+
+def test_a_handler_gets_all_that_came_before_it_also_from_a_peer_that_was_stopped(
+    serve: Serve, connect: Connect
+) -> None:
+    go = threading.Event()
+
+    class Last:
+        def __init__(self, websocket: WebSocket) -> None:
+            self.ws, self.seen = websocket, 0
+
+        def on_message(self, message: str | bytes) -> None:
+            assert message == bytes([self.seen]) * 100_000
+            self.seen += 1
+            if self.seen == 50:
+                self.ws.send("all")
+
+        def on_close(self, reason: str) -> None:
+            pass
+
+    def late(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["wsgi.websocket"]
+        websocket.accept()
+        while not go.is_set():
+            sleep(0.001)
+        websocket.handle_by(Last(websocket))
+        return []
+
+    server = serve(late)
+    client = connect(server)
+    writer = threading.Thread(target=lambda: [client.send_binary(bytes([number]) * 100_000) for number in range(50)])
+    writer.start()
+    eventually(lambda: paused_inbox(server), "it pauses")
+    go.set()
+    assert client.recv() == "all"
+    writer.join()
 
 
 def test_a_handler_that_waits_keeps_nobody_else_waiting(serve: Serve, connect: Connect) -> None:
