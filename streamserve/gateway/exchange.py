@@ -379,7 +379,8 @@ class Exchange:
         """Answers a handshake that is none; what the application answers is for nobody."""
         self.endpoint.server.refusals.note_client(self.handle, f"refused with {error.status}: {error.message}")
         self.done = self.refused = True
-        self._answer(refusal_head(error.status), f"{error.message}\n".encode())
+        server = self.endpoint.head_cache.server
+        self._answer(refusal_head(error.status, server), f"{error.message}\n".encode())
 
     def _answer(self, head: ResponseHead, body: bytes) -> None:
         """Sends a whole response of the server's own."""

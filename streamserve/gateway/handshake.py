@@ -32,10 +32,10 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-def refusal_head(status: int) -> ResponseHead:
-    """The head of the answer to a handshake that is none."""
+def refusal_head(status: int, server: str) -> ResponseHead:
+    """The head of the answer to a handshake that is none; `server` is its Server field."""
     phrase = {400: "Bad Request", 403: "Forbidden", 426: "Upgrade Required"}[status]
-    head = build_head(f"{status} {phrase}", [("Content-Type", "text/plain; charset=utf-8")], "")
+    head = build_head(f"{status} {phrase}", [("Content-Type", "text/plain; charset=utf-8")], server)
     return head.with_line(b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n") if status == 426 else head
 
 

@@ -60,6 +60,7 @@ def test_a_handshake_that_is_none_is_told_why(
     response = serve(echo).ask(HANDSHAKE.replace(*change) + b"\r\n")
     assert response.status == status
     assert reason in response.body.decode("latin-1")
+    assert response.get("server") == "streamserve"
     assert response.get("upgrade") == ("websocket" if status == 426 else None)
     assert response.get("sec-websocket-version") == ("13" if status == 426 else None)
 
