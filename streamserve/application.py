@@ -29,7 +29,8 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
             literal arguments (`create_app("test", debug=True)`). Without an attribute `application` is taken, or
             else `app`.
         chdir: A directory to change to first; empty to stay.
-        patch: Whether to make the standard library cooperative, before anything of the application is imported.
+        patch: Whether to make the standard library cooperative and Socket.IO servers streamserve's, before anything of
+            the application is imported.
 
     Raises:
         ConfigurationError: There is no such application, or importing or making it failed; then `details` has the
@@ -41,7 +42,7 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
     if patch:
         from streamserve.monkey import patch_all  # with the loop, which --help and --print-config do without
 
-        patch_all()
+        patch_all(socketio=True)
     _enter(chdir)
     module = _import(module_name)
     target = _parse(spec, expression) if colon else _default(module)

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import socketio
 from engineio import packet as eio_packet
 from engineio.packet import Packet
 from socketio import packet
+from socketio.server import Server
 
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
@@ -30,7 +30,7 @@ MOST_ATTACHMENTS = 10
 """Binary attachments of one event."""
 
 
-class SocketIOServer(socketio.Server):  # type: ignore[misc]
+class SocketIOServer(Server):  # type: ignore[misc]
     """A Socket.IO server, and a WSGI application; arguments are those of `socketio.Server`, and:
 
     Args:

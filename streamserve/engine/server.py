@@ -6,13 +6,14 @@ to what the protocol does not allow are others than those of Node's server, whic
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-import engineio
 from engineio import packet
 from engineio.packet import Packet
+from engineio.server import Server
 
 from streamserve.engine.driver import DRIVER
 from streamserve.engine.payloads import MalformedPayload, decode
@@ -31,20 +32,33 @@ from streamserve.engine.replies import (
 from streamserve.engine.session import Session
 from streamserve.errors import ConfigurationError
 from streamserve.loop.hubs import get_hub
+from streamserve.monkey.originals import is_object_patched
 
 __all__ = ["EngineServer"]
 
 MAX_QUEUE = 1 << 20
 """Bytes that may wait for one client's WebSocket."""
 
+UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
+
 Environ = dict[str, Any]
 
+_log = logging.getLogger("streamserve.engine")
 
-class EngineServer(engineio.Server):  # type: ignore[misc]
+
+def _take_over(async_mode: str) -> None:
+    """Lets a program that was written for another server run on this one, if it was patched to."""
+    if async_mode not in UPSTREAM_MODES or not is_object_patched("engineio", "Server"):
+        raise ConfigurationError(f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'")
+    _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
+
+
+class EngineServer(Server):  # type: ignore[misc]
     """An Engine.IO server whose clients hold no greenlet; arguments are those of `engineio.Server`, and:
 
     Args:
-        async_mode: None or "streamserve".
+        async_mode: None or "streamserve"; after `monkey.patch_all(socketio=True)` also what upstream has for servers
+            of threads and greenlets, which then means the same.
         max_queue: bytes that may wait for one client's WebSocket; whom more wait for is ended.
 
     Raises:
@@ -53,9 +67,7 @@ class EngineServer(engineio.Server):  # type: ignore[misc]
 
     def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
         if async_mode not in (None, "streamserve"):
-            raise ConfigurationError(
-                f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'"
-            )
+            _take_over(async_mode)
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._async = DRIVER
         self.async_mode = "streamserve"

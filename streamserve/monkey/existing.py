@@ -15,7 +15,7 @@ from streamserve.monkey.originals import get_original
 from streamserve.monkey.references import is_ours
 from streamserve.monkey.report import report
 
-__all__ = ["replace_native_objects", "report_sockets", "report_subclasses"]
+__all__ = ["descendants", "replace_native_objects", "report_sockets", "report_subclasses"]
 
 _NativeLock, _NativeRLock, _NativeLocal = get_original("_thread", ["LockType", "RLock", "_local"])
 _NativeQueue = _queue.SimpleQueue
@@ -91,17 +91,18 @@ def report_subclasses(native: type, name: str, known: tuple[str, ...] = ()) -> N
     """Names the classes that were derived from a native class before it was replaced."""
     found = [
         f"{cls.__module__}.{cls.__qualname__}"
-        for cls in _descendants(native)
+        for cls in descendants(native)
         if not is_ours(cls.__module__) and cls.__module__.partition(".")[0] not in known
     ]
     if found:
         report(f"subclasses of {name} made before patching still block the whole thread: {', '.join(sorted(found))}")
 
 
-def _descendants(cls: type) -> list[type]:
+def descendants(cls: type) -> list[type]:
+    """The classes of others that derive from it, directly or not."""
     found: list[type] = []
     derived: type
     for derived in type.__subclasses__(cls):
         if not is_ours(derived.__module__):
-            found += [derived, *_descendants(derived)]
+            found += [derived, *descendants(derived)]
     return found

@@ -6,10 +6,18 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-__all__ = ["get_original", "is_module_patched", "is_object_patched", "remember", "saved"]
+__all__ = ["announce", "get_original", "is_module_patched", "is_object_patched", "remember", "saved"]
 
 saved: dict[str, dict[str, Any]] = {}
 """Module name → name → what it was before the first patch. Names that did not exist are not in it."""
+
+_announced: dict[str, set[str]] = {}
+"""Module name → names that are replaced once it is imported."""
+
+
+def announce(module_name: str, name: str) -> None:
+    """Counts a name as replaced from now on: it will be as soon as its module is imported."""
+    _announced.setdefault(module_name, set()).add(name)
 
 
 def remember(module: ModuleType, name: str, original: Any) -> None:
@@ -33,15 +41,16 @@ def get_original(module_name: str, names: Any) -> Any:
 
 
 def _original(module_name: str, name: str) -> Any:
+    module = importlib.import_module(module_name)  # what is done to it then, is done
     kept = saved.get(module_name, {})
-    return kept[name] if name in kept else getattr(importlib.import_module(module_name), name)
+    return kept[name] if name in kept else getattr(module, name)
 
 
 def is_module_patched(module_name: str) -> bool:
     """True if anything of that module was replaced."""
-    return module_name in saved
+    return module_name in saved or module_name in _announced
 
 
 def is_object_patched(module_name: str, name: str) -> bool:
     """True if that name of that module was replaced."""
-    return name in saved.get(module_name, {})
+    return name in saved.get(module_name, {}) or name in _announced.get(module_name, ())

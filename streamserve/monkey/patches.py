@@ -109,6 +109,7 @@ def patch_all(
     queue: bool = True,
     contextvars: bool = True,
     selectors: bool | None = None,
+    socketio: bool = False,
     **others: bool,
 ) -> bool:
     """Makes the standard library cooperative, as far as the arguments say; returns True.
@@ -120,6 +121,7 @@ def patch_all(
     Args:
         socket, dns, time, select, thread, ssl, queue: which modules. `thread` is `_thread` and `threading`.
         selectors: those of the module `selectors`; None: as `select`.
+        socketio: `socketio.Server` and `engineio.Server` are streamserve's, whatever `async_mode` they are made with.
         os, subprocess, signal, sys, builtins, contextvars, aggressive, Event: gevent's; accepted, without effect.
 
     Raises:
@@ -153,6 +155,9 @@ def patch_all(
         from streamserve.monkey.psycopg import patch_psycopg
 
         patch_psycopg()
+    if socketio:
+        # It stands above this room, beside the servers that it puts in.
+        importlib.import_module("streamserve.socketio_patch").patch_socketio()
     return True
 
 

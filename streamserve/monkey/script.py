@@ -36,7 +36,7 @@ def run_script(path: str, arguments: Sequence[str]) -> int:
     """
     is_container = os.path.exists(path) and pkgutil.get_importer(path) is not None  # a directory, a zip archive
     code = None if is_container else _read(path)
-    patch_all()
+    patch_all(socketio=True)
     sys.argv = [path, *arguments]
     if code is None:
         _set_first_path(path)
@@ -61,7 +61,7 @@ def run_module(name: str, arguments: Sequence[str]) -> int:
     Raises:
         ConfigurationError: There is no such module.
     """
-    patch_all()
+    patch_all(socketio=True)
     _set_first_path(os.getcwd())
     sys.argv = ["-m", *arguments]
     try:

@@ -5,20 +5,19 @@ from tests.support.program import printed
 CATCH = """
 import warnings
 from streamserve.monkey import MonkeyPatchWarning, patch_all
-def warnings_of_patching():
+def warnings_of_patching(**arguments):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        patch_all()
+        patch_all(**arguments)
     assert all(issubclass(warning.category, MonkeyPatchWarning) for warning in caught), caught
     return [str(warning.message) for warning in caught]
 """
 
 
-def reported(source: str) -> list[str]:
+def reported(source: str, arguments: str = "") -> list[str]:
     """The warnings of patching after some code has run; patching again must not repeat any."""
-    lines = printed(
-        source + CATCH + "lines = warnings_of_patching()\nprint('\\n'.join(lines))\nassert warnings_of_patching() == []"
-    )
+    call = f"warnings_of_patching({arguments})"
+    lines = printed(f"{source}{CATCH}lines = {call}\nprint('\\n'.join(lines))\nassert {call} == []")
     return [line for line in lines if line]
 
 
