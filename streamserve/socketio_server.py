@@ -21,6 +21,7 @@ from engineio.packet import Packet
 from socketio import packet
 from socketio.server import Server
 
+from streamserve.engine.admission import Admission
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
 
@@ -55,6 +56,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         self.wsgi_app = wsgi_app
         self.path = f"/{socketio_path.strip('/')}/"
         super().__init__(*args, **options)
+        self._admission = Admission(self.packet_class)
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -75,17 +77,35 @@ class SocketIOServer(Server):  # type: ignore[misc]
         """Sends a packet; its attachments follow it with no other packet in between."""
         encoded = pkt.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        self.eio.send_packets(eio_sid, [Packet(eio_packet.MESSAGE, data=part) for part in parts])
+        packets = [Packet(eio_packet.MESSAGE, data=part) for part in parts]
+        if pkt.packet_type in (packet.CONNECT, packet.CONNECT_ERROR):
+            waiting = self._admission.end(eio_sid, pkt.namespace or "/")
+            packets += waiting if pkt.packet_type == packet.CONNECT else []
+        elif self._admission.keeps(eio_sid, pkt.namespace or "/", packets):
+            return
+        self.eio.send_packets(eio_sid, packets)
+
+    def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
+        """Sends a part of a packet: managers encode an event once for all its recipients."""
+        if not self._admission.keeps_encoded(eio_sid, eio_pkt):
+            self.eio.send_packet(eio_sid, eio_pkt)
 
     # ---- in
 
     def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
-        """A client joins a namespace: one that is not there, or a handler that fails, is told so exactly."""
+        """A client joins a namespace: one that is not there, or a handler that fails, is told so exactly.
+
+        Raises:
+            MalformedPayload: it is in there already.
+        """
         name = namespace or "/"
+        if self.manager.sid_from_eio_sid(eio_sid, name) is not None:
+            raise MalformedPayload(f"the client has joined {name[:40]} already")
         known = name in self.handlers or name in self.namespace_handlers
         if not known and self.namespaces != "*" and name not in self.namespaces:
             self._refuse(eio_sid, name, "Invalid namespace")
             return
+        self._admission.begin(eio_sid, name)
         try:
             super()._handle_connect(eio_sid, namespace, data)
         except Exception:
@@ -94,6 +114,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
             if sid is not None:
                 self.manager.disconnect(sid, name, ignore_queue=True)
             self._refuse(eio_sid, name, "Connection refused by server")
+        finally:
+            self._admission.end(eio_sid, name)
 
     def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
         refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
@@ -106,11 +128,11 @@ class SocketIOServer(Server):  # type: ignore[misc]
             MalformedPayload: it is no packet of Socket.IO; its connection ends.
         """
         pkt = self._binary_packet.get(eio_sid)
-        if (pkt is None) == isinstance(data, bytes):
+        if self.packet_class.uses_binary_events and (pkt is None) == isinstance(data, bytes):
             raise MalformedPayload("an attachment came without its event, or an event before its attachments")
         if pkt is None:
             self._dispatch(eio_sid, _parsed(self.packet_class, data))
-        elif pkt.add_attachment(data):
+        elif _is_whole(pkt, data):
             del self._binary_packet[eio_sid]
             self._dispatch_data(eio_sid, pkt, pkt.packet_type == packet.BINARY_EVENT)
 
@@ -136,18 +158,45 @@ class SocketIOServer(Server):  # type: ignore[misc]
             raise MalformedPayload(
                 "the data of an event is a list that begins with its name, of an acknowledgement a list"
             )
+        if event and data[0] in self.reserved_events:
+            raise MalformedPayload(
+                f"{data[0]!r} is no event that a client may send: its handler is called by the server"
+            )
         if event:
             self._handle_event(eio_sid, pkt.namespace, pkt.id, data)
         else:
             self._handle_ack(eio_sid, pkt.namespace, pkt.id, data)
 
 
-def _parsed(packet_class: Any, data: str) -> Any:
-    if data[:1] in ("5", "6"):
+def _parsed(packet_class: Any, data: str | bytes) -> Any:
+    binary_events = packet_class.uses_binary_events
+    if isinstance(data, str) and binary_events and data[:1] in ("5", "6"):
         count = data[1:].partition("-")[0]
         if not count.isdecimal() or not 0 < int(count) <= MOST_ATTACHMENTS:
             raise MalformedPayload(f"an event announces {count[:20]!r} attachments; 1 to {MOST_ATTACHMENTS} are taken")
     try:
-        return packet_class(encoded_packet=data)
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+        pkt = packet_class(encoded_packet=data)
+    except Exception as error:  # whatever a parser of others raises: the bytes are the client's
         raise MalformedPayload(f"{data[:20]!r} is no packet: {error}") from None
+    if not binary_events and not _is_sound(pkt):
+        raise MalformedPayload(f"{data[:20]!r} is no packet: its type, namespace or id is none")
+    return pkt
+
+
+def _is_sound(pkt: Any) -> bool:
+    """What a parser passes on as the client wrote it: MessagePack's does."""
+    number, name = pkt.id, pkt.namespace
+    return (
+        pkt.packet_type.__class__ is int
+        and 0 <= pkt.packet_type < packet.BINARY_EVENT
+        and (name is None or isinstance(name, str))
+        and (number is None or number.__class__ is int)
+    )
+
+
+def _is_whole(pkt: Any, attachment: bytes) -> bool:
+    """Adds an attachment; whether it was the last one."""
+    try:
+        return bool(pkt.add_attachment(attachment))
+    except (IndexError, TypeError):
+        raise MalformedPayload("an event has a place for an attachment that it does not announce") from None

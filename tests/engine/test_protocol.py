@@ -114,6 +114,7 @@ def test_websocket_opens_a_session(site: Site) -> None:
         ("GET", "EIO=4&transport=abc", 0),
         ("GET", "EIO=4&transport=websocket", 3),
         ("GET", "EIO=3&transport=polling", 5),
+        ("GET", "EIO=abc&transport=polling", 5),
         ("GET", "transport=polling", 5),
         ("POST", "EIO=4&transport=polling", 2),
         ("PUT", "EIO=4&transport=polling", 2),
@@ -127,6 +128,15 @@ def test_what_is_no_handshake_is_refused_with_code_and_message(site: Site, metho
     assert response.status_code == 400
     assert response.headers["Content-Type"] == "application/json"
     assert response.json()["code"] == code and set(response.json()) == {"code", "message"}
+    assert site.engine.sockets == {}
+
+
+@pytest.mark.parametrize(
+    "query", ["transport=websocket", "EIO=abc&transport=websocket", "EIO=4", "EIO=4&transport=abc"]
+)
+def test_a_websocket_that_is_no_handshake_is_refused(site: Site, query: str) -> None:
+    with pytest.raises(websocket.WebSocketBadStatusException, match="400"):
+        websocket.create_connection(f"ws://127.0.0.1:{site.server.port}/engine.io/?{query}", timeout=60)
     assert site.engine.sockets == {}
 
 
@@ -285,6 +295,7 @@ def test_a_client_that_closes_is_told_of(site: Site) -> None:
     client = site.websocket()
     sid = json.loads(client.recv()[1:])["sid"]
     client.send("1")
+    assert client.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
     site.until_ended(sid, "client disconnect")
     other = site.websocket()
     sid = json.loads(other.recv()[1:])["sid"]
