@@ -20,7 +20,7 @@ from streamserve.gateway.tls import TlsEndpoint
 from streamserve.listening.addresses import TcpAddress, address_of, open_listener
 from streamserve.listening.network import prepare_stream
 from streamserve.logs.access_log import open_access_log
-from streamserve.loop.hub import Hub
+from streamserve.loop.hub import FOREVER, Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import Waiter
@@ -192,14 +192,14 @@ class WSGIServer:
         deadline = time.monotonic() + limit
         core = self._hub.core
         while True:
-            busy = sum(max(0, lib.ss_listener_drain(core, number)) for number in self._endpoints)
+            left = int(min(deadline - time.monotonic(), FOREVER) * 1e9)
+            busy = sum(max(0, lib.ss_listener_drain(core, number, left)) for number in self._endpoints)
             self._close_sockets()
             if not self._endpoints or not (busy or self.active or self.waiting):
                 break  # somebody closed it, or all is done
-            left = deadline - time.monotonic()
             if left <= 0:
                 break
-            sleep(min(_DRAIN_CHECK, left))
+            sleep(min(_DRAIN_CHECK, left / 1e9))
         cut_off = self.active + len(self.waiting)
         self.close()
         return cut_off

@@ -352,28 +352,80 @@ def test_silence_counts_from_the_last_byte(loop: Loop, listening: Listening) -> 
     assert listener.live() == 0, "45 seconds after the pong"
 
 
-def test_a_server_that_stops_tells_all(loop: Loop, listening: Listening) -> None:
-    listener = listening()
-    now = lib.ss_loop_now(loop.core)
-    lib.ss_loop_set_clock(loop.core, now)
-    clients = [listener.upgraded()[0] for _ in range(30)]
-    assert lib.ss_listener_drain(loop.core, listener.number) == 30
-    told: list[int] = []
-    for step in range(1, 12):
-        lib.ss_loop_set_clock(loop.core, now + step * SECOND // 10)
-        listener.poll()
-        for client in clients:
+class Stopping:
+    """A listener that stops, on a clock of the test's.
+
+    Args:
+        clients: Those that answer a Close at once.
+        seconds: Until it is closed, whatever is unfinished.
+    """
+
+    def __init__(self, listener: WebSocketListener, clients: list[socket.socket], seconds: float) -> None:
+        self.listener, self.clients, self.left = listener, clients, seconds
+        self.core = listener.loop.core
+        self.now = lib.ss_loop_now(self.core)
+        self.told: list[float] = []  # the time left when each client was told
+
+    def drain(self) -> int:
+        """What is unfinished."""
+        return int(lib.ss_listener_drain(self.core, self.listener.number, int(self.left * SECOND)))
+
+    def until(self, left: float) -> int:
+        """Goes on in steps of a tenth of a second, until so many are left; what is unfinished then."""
+        lib.ss_loop_set_clock(self.core, self.now)
+        unfinished = self.drain()
+        while self.left > left:
+            self.left -= 0.1
+            self.now += SECOND // 10
+            lib.ss_loop_set_clock(self.core, self.now)
+            self.listener.poll()
+            self._answer()
+            self.listener.poll()
+            unfinished = self.drain()
+        return unfinished
+
+    def _answer(self) -> None:
+        for client in self.clients:
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 if client.recv(100) == b"\x88\x02" + struct.pack("!H", 1001):
-                    told.append(step)
-                    client.setblocking(True)
+                    self.told.append(self.left)
                     client.sendall(frame(CLOSE, struct.pack("!H", 1001)))
-    assert len(told) == 30
-    assert len(set(told)) > 3, "not all at once"
-    for client in clients:
+
+
+def test_a_server_that_stops_tells_all_within_a_quarter_of_its_time(listening: Listening) -> None:
+    listener = listening()
+    stopping = Stopping(listener, [listener.upgraded()[0] for _ in range(60)], 8.0)
+    assert stopping.drain() == 60
+    assert stopping.until(6) == 0
+    assert len(stopping.told) == 60
+    assert len(set(stopping.told)) > 3, "not all at once"
+    for client in stopping.clients:
         client.close()
     listener.until_gone()
+
+
+@pytest.mark.parametrize("connections", [3, 60])
+def test_few_clients_or_little_time_end_a_stop_soon(listening: Listening, connections: int) -> None:
+    listener = listening()
+    stopping = Stopping(listener, [listener.upgraded()[0] for _ in range(connections)], 30 if connections == 3 else 0.3)
+    assert stopping.until(stopping.left - 0.2) == 0
+    assert len(stopping.told) == connections
+
+
+def test_who_is_late_does_not_hold_a_stop_up(loop: Loop, listening: Listening) -> None:
+    listener = listening()
+    listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+    silent, asked, full = listener.upgraded(), listener.upgraded(), listener.upgraded(receive_buffer=SMALL)
+    assert listener.close(asked[1]) == lib.SS_OK
+    assert listener.send(full[1], bytes(1 << 20)) > 0
+    full[0].sendall(frame(CLOSE, struct.pack("!H", 1000)))
+    stopping = Stopping(listener, [], 8.0)
+    assert stopping.until(7.9) == 3
+    assert stopping.until(3.8) == 0, "half of the time has passed"
+    assert sorted(listener.told(3)) == ["close 1000", "close 1006", "close 1006"]
+    assert listener.answers(silent[0]) == ["close 1001"]
+    reset(full[0])
 
 
 def test_a_paused_connection_is_not_read(loop: Loop, listening: Listening) -> None:

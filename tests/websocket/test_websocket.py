@@ -406,6 +406,22 @@ def test_a_stop_tells_every_client_and_is_complete(serve: Serve, connect: Connec
     assert stopped.result(60) == 0
 
 
+def test_a_client_that_never_answers_does_not_hold_a_stop_up(serve: Serve, connect: Connect) -> None:
+    codes: list[int | None] = []
+
+    def sees(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["wsgi.websocket"]
+        assert websocket.receive() is None
+        codes.append(websocket.close_code)
+        return []
+
+    server = serve(sees)
+    client = connect(server)
+    assert server.stop(timeout=2).result(60) == 0, "the application sees the end before the deadline"
+    assert codes == [1006]
+    assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x03\xe9")
+
+
 # ---- without a greenlet, and to many
 
 

@@ -40,8 +40,9 @@ int ss_listener_proxies(ss_loop *loop, int listener, const ss_network *networks,
 int ss_listener_allow(ss_loop *loop, int listener, int64_t count);
 /* Stops accepting (the fd may then be closed), closes idle connections, makes the
  * running requests the last ones of theirs. Returns how many connections still
- * have something to finish; call it again to learn whether they have. */
-int ss_listener_drain(ss_loop *loop, int listener);
+ * have something to finish; call it again to learn whether they have.
+ * left: ns until the caller closes the listener, whatever is unfinished. */
+int ss_listener_drain(ss_loop *loop, int listener, int64_t left);
 int ss_listener_connections(const ss_loop *loop, int listener);
 /* Ends every connection at once and forgets the listener. */
 int ss_listener_close(ss_loop *loop, int listener);

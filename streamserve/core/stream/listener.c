@@ -265,7 +265,7 @@ static void stop_accepting(ss_loop *loop, ss_listener *listener) {
     listener->io.fd = -1;
 }
 
-int ss_listener_drain(ss_loop *loop, int number) {
+int ss_listener_drain(ss_loop *loop, int number, int64_t left) {
     ss_listener *listener = ss_listener_find(loop, number);
     int busy = 0;
     if (!listener)
@@ -273,6 +273,7 @@ int ss_listener_drain(ss_loop *loop, int number) {
     loop->now = ss_clock(loop);
     if (!listener->draining)
         stop_accepting(loop, listener);
+    listener->stop_left = left > 0 ? left : 0;
     each_connection(loop, listener, stop_connection);
     for (uint32_t index = 0; index < loop->slot_count; index++) {
         const ss_stream *stream = ss_stream_of(loop->slots[index].io);

@@ -121,6 +121,7 @@ struct ss_listener {
     ss_network *proxies;         /* owned; who begins with a PROXY protocol header */
     uint32_t proxy_count;
     bool draining;
+    int64_t stop_left;           /* ns, as of the last drain, until it is closed */
 };
 
 /* Who was refused: its connection may be closed before Python asks. */

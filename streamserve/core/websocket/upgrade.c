@@ -3,15 +3,10 @@
 #include "http/http.h"
 #include "websocket/websocket.h"
 
-static uint32_t ms_of(int64_t ns) {
-    int64_t ms = (ns + 999999) / 1000000;
-    return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
-}
-
 static void configure(ss_ws *ws, const ss_ws_config *config) {
-    ws->ping_interval_ms = ms_of(config->ping_interval);
-    ws->ping_timeout_ms = ms_of(config->ping_timeout);
-    ws->close_timeout_ms = ms_of(config->close_timeout);
+    ws->ping_interval_ms = ss_ms_of(config->ping_interval);
+    ws->ping_timeout_ms = ss_ms_of(config->ping_timeout);
+    ws->close_timeout_ms = ss_ms_of(config->close_timeout);
     ws->max_message = config->max_message;
     ws->out_limit = config->out_limit;
     ws->deflate = config->deflate != 0;

@@ -10,7 +10,7 @@
 
 #define TO(state) (1u << (state))
 #define LINGER_READS 16       /* reads of one turn while lingering */
-#define LEAVING_SPREAD 1000u  /* ms over which the connections of a server that stops are told */
+#define LEAVING_PACE 10u      /* ms between two connections that learn of a stop, on average */
 
 static const uint8_t legal_moves[SS_WS_STATES] = {
     [SS_WS_OPEN] = TO(SS_WS_CLOSING) | TO(SS_WS_FLUSH) | TO(SS_WS_CLOSED),
@@ -259,13 +259,28 @@ void ss_ws_begin(ss_loop *loop, ss_ws *ws) {
     ss_pending_add(loop, &ws->stream.io); /* for what came behind the request, and what TLS was to be asked */
 }
 
-/* Peers learn of a stop one after another, so that they do not all come back at once. */
+/* Over how many ms the connections of a listener that stops are told; `quarter` as below. */
+static uint32_t leaving_spread(const ss_listener *listener, uint32_t quarter) {
+    uint64_t paced = (uint64_t)listener->connections * LEAVING_PACE;
+    if (quarter < SS_SWEEP_GRAIN / (SS_SECOND / 1000))
+        return 1; /* one sweep must find them all */
+    return paced < quarter ? 1 + (uint32_t)paced : quarter;
+}
+
+/* Peers learn of a stop one after another, so that they do not all come back at once: in the first quarter of the time
+ * that is left. Another is for their answers, one for what is still queued for them, the last for the application. */
 static void stopping(ss_loop *loop, ss_stream *stream) {
     ss_ws *ws = (ss_ws *)stream;
-    if (ws->state != SS_WS_OPEN || ws->leaving)
+    uint32_t quarter = 1 + ss_ms_of(stream->listener->stop_left / 4);
+    if (ws->leaving || ws->state >= SS_WS_LINGER)
         return;
     ws->leaving = true;
-    set_deadline(loop, ws, 1 + stream->io.index * 2654435761u % LEAVING_SPREAD);
+    if (!ws->close_timeout_ms || ws->close_timeout_ms > quarter)
+        ws->close_timeout_ms = quarter;
+    if (ws->state == SS_WS_OPEN)
+        set_deadline(loop, ws, 1 + stream->io.index * 2654435761u % leaving_spread(stream->listener, quarter));
+    else
+        set_deadline(loop, ws, ws->close_timeout_ms);
 }
 
 static bool unfinished(const ss_stream *stream) {

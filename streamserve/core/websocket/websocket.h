@@ -70,6 +70,11 @@ static inline ss_ws *ss_ws_find(const ss_loop *loop, int64_t handle) {
     return io && io->class == &ss_websocket.class ? (ss_ws *)io : NULL;
 }
 
+static inline uint32_t ss_ms_of(int64_t ns) {
+    int64_t ms = ns / 1000000 + (ns % 1000000 > 0);
+    return ms > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)ms;
+}
+
 /* records.c */
 bool ss_ws_has_room(ss_loop *loop, size_t length); /* for one more record with such a payload */
 char *ss_ws_room(ss_loop *loop);                   /* where the payload goes; the record follows */
