@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, NoReturn, Self
 
 import pytest
 
@@ -23,6 +23,13 @@ START_TIMEOUT = 120.0  # seconds; the machine may be busy
 STOP_TIMEOUT = 60.0
 ATTEMPTS = 5  # someone else may take a free port before the server does
 REQUIRED = "TEST_SERVERS"  # set to "required", a missing program is a failure: .ci/run does
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips the test for want of something, or fails it where that is required."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Program(NamedTuple):
@@ -37,10 +44,7 @@ class Program(NamedTuple):
         found = [path for folder in self.folders for path in sorted(Path("/").glob(f"{folder[1:]}/{self.name}"))]
         if found:
             return found[-1]
-        reason = f"{self.name} is missing: apt-get install {self.package}"
-        if os.environ.get(REQUIRED) == "required":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{self.name} is missing: apt-get install {self.package}")
 
 
 class Daemon:
