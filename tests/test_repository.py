@@ -32,6 +32,8 @@ STRUCTS = {
     "TlsPlain": "ss_tls_plain",
     "Network": "ss_network",
     "WsConfig": "ss_ws_config",
+    "EngineConfig": "ss_engine_config",
+    "EnginePacket": "ss_engine_packet",
     "GuardConfig": "ss_guard_config",
 }
 

@@ -76,6 +76,17 @@ class WsConfig(CData):
     deflate: int
     drop: int
 
+class EngineConfig(CData):
+    ping_interval: int
+    ping_timeout: int
+    out_limit: int
+    events: int
+
+class EnginePacket(CData):
+    id: int
+    json: int
+    head: int
+
 class ListenerConfig(CData):
     limits: Http1Limits
     max_body: int
@@ -390,6 +401,19 @@ class Lib:
     def ss_ws_reading(self, loop: CData, conn: int, on: int, /) -> int: ...
     def ss_ws_frame_new(self, opcode: int, data: bytes | CData, length: int, flags: int, /) -> CData: ...
     def ss_ws_broadcast(self, loop: CData, conns: CData, count: int, frame: CData, skipped: CData, /) -> int: ...
+
+    # enum ss_engine_kind
+    SS_ENGINE_EVENT: int
+    SS_ENGINE_ACK: int
+    SS_ENGINE_PONG: int
+    SS_ENGINE_OTHER: int
+    SS_ENGINE_OFFSET_MASK: int
+    SS_ENGINE_HEAD_SHIFT: int
+    SS_ENGINE_HEAD_MASK: int
+    SS_ENGINE_ID_SHIFT: int
+    def ss_engine_read(self, packet: EnginePacket, data: bytes | CData, length: int, /) -> int: ...
+    def ss_engine_begin(self, loop: CData, conn: int, config: EngineConfig, /) -> int: ...
+    def ss_engine_answered(self, loop: CData, conn: int, /) -> int: ...
 
     # enum ss_tls_want
     SS_TLS_READ: int

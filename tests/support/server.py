@@ -16,6 +16,7 @@ from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, set_default_backend
+from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer
@@ -93,9 +94,15 @@ class Running:
             return
         started.set_result((hub, server))
         server.serve_forever()
+        self._next_poll()  # tells the ends of TLS connections, and lets go of them
         self._fault = lib.ss_verify(hub.core)
         self._final = self._counts()
         hub.destroy()
+
+    def _next_poll(self) -> None:
+        before = self._counts()[lib.SS_COUNT_POLLS]
+        while self._counts()[lib.SS_COUNT_POLLS] == before:
+            sleep(0)
 
     # ---- in the server's thread
 

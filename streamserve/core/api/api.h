@@ -6,6 +6,7 @@
 
 #include "api/answers.h"
 #include "api/connection.h"
+#include "api/engine.h"
 #include "api/guard.h"
 #include "api/http.h"
 #include "api/inspection.h"

@@ -133,7 +133,8 @@ static int report_small(ss_loop *loop, ss_ws *ws) {
     stream->in_start += (uint32_t)length;
     if (is_text(ws) && !(ss_utf8_feed(&ws->utf8, into, length) && ss_utf8_complete(&ws->utf8)))
         return fault(ws, SS_WS_BAD_DATA);
-    ss_ws_report(loop, ws, ws->opcode, length, false);
+    if (!ws->dialect || ws->opcode != SS_WS_TEXT || !ws->dialect->take(loop, ws, into, length))
+        ss_ws_report(loop, ws, ws->opcode, length, false);
     return SS_OK;
 }
 

@@ -50,6 +50,16 @@ void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, b
     batch->used += large ? 0 : (uint32_t)length;
 }
 
+void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, size_t start, int64_t extra) {
+    ss_ws_batch *batch = ss_ws_batch_of(loop);
+    int64_t *words = &batch->records[loop->message_count++ * SS_MESSAGE_WORDS];
+    words[0] = ws->stream.listener->number;
+    words[1] = ss_io_handle(&ws->stream.io);
+    words[2] = kind | (int64_t)(length - start) << SS_WS_LENGTH_SHIFT;
+    words[3] = (int64_t)(batch->used + start) | extra;
+    batch->used += (uint32_t)length;
+}
+
 /* The last record of a connection, once. False: there is no room for it in this poll. */
 bool ss_ws_report_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason, size_t length) {
     if (ws->told)

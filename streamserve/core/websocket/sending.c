@@ -8,7 +8,16 @@
 #define LAST 0x80        /* FIN: every message of ours is one frame */
 #define COMPRESSED 0x40  /* RSV1 */
 #define LONGEST_HEADER 10
+#define TOGETHER 16384 /* bytes of one turn that wait for its end */
 #define ONE_PIECE 1024 /* bytes: copying a shorter message behind its header costs less than sendmsg does */
+
+/* What was queued leaves at the end of the turn; where it has become much, now: a queue that grows for want of a
+ * turn is not one that a slow peer lets grow. */
+static void let_leave(ss_loop *loop, ss_stream *stream) {
+    if (stream->out.bytes >= TOGETHER && stream->io.ready & SS_WRITE && !stream->tls)
+        (void)ss_stream_flush(loop, stream);
+    ss_pending_add(loop, &stream->io);
+}
 
 /* SS_OK, or SS_BROKEN: the stream is dead. */
 int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length) {
@@ -33,8 +42,8 @@ int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t
         stream->dead = true;
         return SS_BROKEN;
     }
-    ss_pending_add(loop, &stream->io);
-    return SS_OK;
+    let_leave(loop, stream);
+    return stream->dead ? SS_BROKEN : SS_OK;
 }
 
 int ss_ws_transmit_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason, size_t length) {
@@ -130,9 +139,13 @@ static int deliver(ss_loop *loop, ss_ws *ws, ss_frame *frame) {
         return SS_GONE;
     if (stream->out.bytes + frame->length > ws->out_limit && stream->out.bytes)
         return SS_WAIT;
-    int answer = stream->out.first && !stream->tls ? ss_out_append_frame(loop, &stream->out, frame, 0)
-                                                   : ss_stream_send_frame(loop, stream, frame);
-    if (answer == SS_OK)
+    bool again = ws->sent_poll == loop->polls && !stream->tls;
+    ws->sent_poll = loop->polls;
+    int answer = (again || stream->out.first) && !stream->tls ? ss_out_append_frame(loop, &stream->out, frame, 0)
+                                                              : ss_stream_send_frame(loop, stream, frame);
+    if (again && answer == SS_OK)
+        let_leave(loop, stream);
+    if (answer == SS_OK && !stream->dead)
         return SS_OK;
     stream->dead = true;
     ss_pending_add(loop, &stream->io);

@@ -10,6 +10,7 @@
 
 #define TO(state) (1u << (state))
 #define LINGER_READS 16       /* reads of one turn while lingering */
+#define SILENT "ping timeout" /* the reason of an end for want of an answer */
 #define LEAVING_PACE 10u      /* ms between two connections that learn of a stop, on average */
 
 static const uint8_t legal_moves[SS_WS_STATES] = {
@@ -46,7 +47,7 @@ static void lost(ss_loop *loop, ss_ws *ws) {
     if (ws->want_drain)
         ss_event_emit(loop, SS_EVENT_DRAINED, ws->stream.listener->number, ss_io_handle(&ws->stream.io), 0);
     ws->want_drain = false;
-    if (ss_ws_report_close(loop, ws, SS_WS_ABNORMAL, NULL, 0))
+    if (ss_ws_report_close(loop, ws, SS_WS_ABNORMAL, SILENT, ws->silent ? sizeof SILENT - 1 : 0))
         close_now(loop, ws);
     else
         ss_pending_add(loop, &ws->stream.io);
@@ -219,6 +220,13 @@ static void open_expired(ss_loop *loop, ss_ws *ws) {
             ss_ws_begin_closing(loop, ws);
         else
             lost(loop, ws);
+        return;
+    }
+    if (ws->dialect) {
+        if (!ws->dialect->expired(loop, ws)) {
+            ws->silent = !ws->stream.dead;
+            lost(loop, ws);
+        }
         return;
     }
     if (ws->asked && ws->heard_at < ws->asked_at) {

@@ -17,8 +17,19 @@ enum ss_ws_state {
     SS_WS_STATES
 };
 
+typedef struct ss_ws ss_ws;
+
+/* A protocol above WebSocket that the core speaks in part. */
 typedef struct {
+    /* A small text message came whole; its payload lies at ss_ws_room. False: it is reported as it is. */
+    bool (*take)(ss_loop *loop, ss_ws *ws, const char *payload, size_t length);
+    /* In the place of the ping. False: the peer is gone. */
+    bool (*expired)(ss_loop *loop, ss_ws *ws);
+} ss_ws_dialect;
+
+struct ss_ws {
     ss_stream stream; /* first */
+    const ss_ws_dialect *dialect; /* NULL: messages are Python's */
     uint8_t state;    /* enum ss_ws_state */
     bool told;        /* Python had the Close record: nothing more is reported */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
@@ -26,8 +37,10 @@ typedef struct {
     int64_t heard_at; /* when something came last */
     int64_t asked_at; /* when the ping went out to which nothing has come yet */
     bool asked;       /* a ping is out */
+    bool silent;      /* it was not answered, and the dialect has that told */
     bool leaving;     /* the server stops: the deadline is the moment of our Close */
     bool deflate, drop;
+    bool events;      /* of its dialect: Python wants events told apart */
     uint16_t code;    /* enum ss_ws_code: how it ended, for Python; 0: it has not */
     uint32_t max_message, out_limit; /* see ss_ws_config */
     uint32_t ping_interval_ms, ping_timeout_ms, close_timeout_ms;
@@ -49,7 +62,7 @@ typedef struct {
     int64_t taken_poll; /* ...until the poll after this one */
     uint8_t control_length;
     char control[SS_WS_MOST_CONTROL]; /* payload of the control frame that is being read */
-} ss_ws;
+};
 
 extern const ss_protocol ss_websocket; /* websocket.c */
 
@@ -79,6 +92,8 @@ static inline uint32_t ss_ms_of(int64_t ns) {
 bool ss_ws_has_room(ss_loop *loop, size_t length); /* for one more record with such a payload */
 char *ss_ws_room(ss_loop *loop);                   /* where the payload goes; the record follows */
 void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, bool large);
+/* A small message of which the part from `start` on counts; extra: more for its last word, above the offset. */
+void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, size_t start, int64_t extra);
 bool ss_ws_report_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason,
                         size_t length); /* false: no room */
 
