@@ -127,7 +127,8 @@ def test_a_client_learns_that_it_was_disconnected_and_the_server_why(
     eventually(lambda: reasons == ["server disconnect"], "the handler is told")
     connect(server).disconnect()
     eventually(lambda: len(reasons) == 2, "the handler is told")
-    assert reasons[1] in ("client disconnect", "transport close"), "the client may cut its WebSocket before it says so"
+    # python-engineio's client may stop before what it has queued, its goodbye, was sent.
+    assert reasons[1] in ("client disconnect", "transport close", "ping timeout")
 
 
 @pytest.mark.parametrize("failure", [False, socketio.exceptions.ConnectionRefusedError("no", 1), RuntimeError("oops")])
