@@ -131,12 +131,10 @@ class Session:
     def _wait(self) -> None:
         waiter = self._poll = Waiter(self.hub)
         try:
-            while not self._waiting and not self.closed:
-                if self._probe is None:
-                    waiter.park()
-                    break
-                if not waiter.park_for(NOOP_EVERY):
-                    break  # an empty answer lets the client change its transport
+            if self._probe is None:
+                waiter.park()
+            else:
+                waiter.park_for(NOOP_EVERY)  # an empty answer lets the client change its transport
         finally:
             self._poll = None
 

@@ -367,6 +367,19 @@ def test_a_poll_that_begins_during_the_change_is_ended_soon(site: Site) -> None:
     assert site.poll(sid).text == "6"
 
 
+def test_a_poll_that_began_before_the_probe_is_ended_by_it(site: Site) -> None:
+    sid = site.open()
+    client = site.websocket(f"&sid={sid}")
+    waiting = site.in_background(lambda: site.poll(sid).text)
+    site.until_polls(sid)
+    client.send("2probe")
+    assert client.recv() == "3probe"
+    assert waiting() == "6"
+    client.send("5")
+    client.send("4here")
+    assert client.recv() == "4here"
+
+
 # ---- heartbeat
 
 
