@@ -15,7 +15,7 @@ from typing import Any
 from tests.support import node
 
 PATIENCE = 60.0  # seconds; only a failing test waits so long
-PACKAGES = {"socket.io-client": "4.8.4", "socket.io-msgpack-parser": "3.0.2"}
+PACKAGES = {"socket.io-client": "4.8.3", "socket.io-msgpack-parser": "3.0.2"}
 SCRIPT = Path(__file__).parent / "socketio_client.js"
 
 
