@@ -26,12 +26,14 @@ PACKAGES = ("engineio", "socketio")
 def patch_socketio() -> None:
     """Makes the servers of python-socketio and python-engineio streamserve's, now or when they are imported.
 
-    Any `async_mode` that upstream has for threads and greenlets means this server from then on.
+    Any `async_mode` that upstream has for threads and greenlets means this server from then on, and `socketio.run(app)`
+    of Flask-SocketIO serves with it.
     """
     early = [name for name in PACKAGES if name in sys.modules and not is_object_patched(name, "Server")]
     for name in PACKAGES:
         announce(name, "Server")
         after_import(name, _take_out)
+    after_import("flask_socketio", _replace_run)
     for name in early:
         _mend(sys.modules[name])
 
@@ -50,6 +52,12 @@ def _take_out(package: ModuleType) -> None:
         return package.Server
 
     package.__dict__["__getattr__"] = lookup
+
+
+def _replace_run(package: ModuleType) -> None:
+    from streamserve.flask_socketio_patch import replace_run
+
+    replace_run(package)
 
 
 def _ours(package: str) -> type:
