@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-ROOMS = """core core/api core/loop core/stream core/http core/websocket settings listening loop sync pool debug green
-    monkey logs tls server websocket gateway engine cluster""".split()
+ROOMS = """core core/api core/loop core/stream core/http core/websocket core/engine settings listening loop sync pool
+    debug green monkey logs tls server websocket gateway engine cluster""".split()
 FOLDERS = ["", "streamserve/", *(f"streamserve/{room}/" for room in ROOMS)]
 
 
