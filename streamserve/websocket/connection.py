@@ -33,6 +33,7 @@ _log = logging.getLogger("streamserve.websocket")
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
 _PING: int = lib.SS_WS_PING
+_ELSEWHERE: int = lib.SS_ELSEWHERE
 _send = lib.ss_ws_send
 
 
@@ -229,7 +230,10 @@ class WebSocket:
         flags = 0
         if self.deflate is not None:
             data, flags = self.deflate.pack(data)
-        self._transmit(opcode, data, flags)
+        sockets = self._sockets
+        queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
+        if not 0 <= queued < sockets.high_water:
+            self._not_taken(queued, opcode, data, flags)
 
     def send_now(self, message: Message) -> int:
         """Sends a message without waiting, in the thread that serves the connection.
@@ -253,15 +257,15 @@ class WebSocket:
         self._use()
         if len(payload) > 125:
             raise LocalProtocolError(f"the payload of a ping has {len(payload)} bytes; at most 125 are allowed")
-        self._transmit(_PING, payload)
+        queued = _send(self._sockets.core, self.handle, _PING, payload, len(payload), 0)
+        if queued < 0:
+            self._not_taken(queued, _PING, payload, 0)
 
-    def _transmit(self, opcode: int, data: bytes, flags: int = 0) -> None:
+    def _not_taken(self, queued: int, opcode: int, data: bytes, flags: int) -> None:
+        """What the core answered to a message is not that there is room for more."""
         sockets = self._sockets
-        if sockets.hub.thread_ident != get_ident():
+        if queued == _ELSEWHERE:
             sockets.hub.run_callback_threadsafe(_send, sockets.core, self.handle, opcode, data, len(data), flags)
-            return
-        queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
-        if 0 <= queued < sockets.high_water:
             return
         if queued > 0:
             queued = sockets.drain(self.handle)

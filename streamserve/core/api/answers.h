@@ -25,7 +25,8 @@ enum ss_failure {
     SS_NOMEM = -4,   /* out of memory */
     SS_SYSTEM = -5,  /* a system call failed; ss_loop_errno() tells which error */
     SS_IDLE = -6,    /* ss_loop_poll: nothing can ever happen */
-    SS_MISUSE = -7   /* the call does not fit the state of the object */
+    SS_MISUSE = -7,  /* the call does not fit the state of the object */
+    SS_ELSEWHERE = -8 /* another thread polls the loop: ask there */
 };
 
 #endif

@@ -41,6 +41,9 @@ enum ss_ws_code {
 
 int64_t *ss_loop_messages(ss_loop *loop); /* SS_MESSAGES * SS_MESSAGE_WORDS words; NULL: no memory */
 const char *ss_ws_payloads(ss_loop *loop); /* SS_WS_PAYLOAD_BYTES; NULL: no memory */
+/* SS_WS_TEXT or SS_WS_BINARY: all messages that the last poll reported are of this kind, small and not compressed, and
+ * their payloads lie one behind the other. 0: they are not. */
+int ss_ws_alike(const ss_loop *loop);
 /* The payload of a large message that the last poll reported; valid until the next call for this connection. */
 const char *ss_ws_take(ss_loop *loop, int64_t conn);
 
@@ -59,7 +62,7 @@ typedef struct {
  * failure the request is still Python's. */
 int ss_ws_upgrade(ss_loop *loop, int64_t conn, const char *head, int64_t length, const ss_ws_config *config);
 /* Sends a message. The first of a turn of the loop leaves at once, those that follow at its end, together.
- * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE. At or above
+ * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE, SS_ELSEWHERE. At or above
  * high_water park until SS_EVENT_DRAINED. flags: 0 or SS_WS_COMPRESSED. */
 int64_t ss_ws_send(ss_loop *loop, int64_t conn, int opcode, const char *data, int64_t length, int flags);
 int64_t ss_ws_queued(ss_loop *loop, int64_t conn); /* bytes in the output queue */

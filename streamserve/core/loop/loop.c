@@ -186,6 +186,7 @@ ss_loop *ss_loop_new(int backend) {
     loop->backend_fd = loop->wake.fd = -1;
     loop->slot_free = loop->timer_free = SS_NOWHERE;
     loop->next_sweep = INT64_MAX;
+    loop->thread = pthread_self();
     loop->pending.next = loop->pending.previous = &loop->pending;
     loop->now = ss_clock(loop);
     if (loop->backend->open(loop) < 0)

@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -93,6 +94,7 @@ struct ss_loop {
 
     int64_t now;     /* the time that this turn goes by */
     int64_t entered; /* see ss_loop_entered; written and read atomically */
+    pthread_t thread; /* that made it, and polls it */
     bool manual_clock;
     bool polling; /* inside ss_loop_poll: events may be emitted */
 
@@ -136,6 +138,11 @@ ss_io *ss_io_find(const ss_loop *loop, int64_t handle);   /* of any class; NULL:
 void ss_slots_free(ss_loop *loop);
 void ss_pending_add(ss_loop *loop, ss_io *io);
 void ss_pending_remove(ss_loop *loop, ss_io *io);
+
+/* May be asked in any thread. */
+static inline bool ss_loop_is_elsewhere(const ss_loop *loop) {
+    return !pthread_equal(loop->thread, pthread_self());
+}
 
 /* deadlines.c */
 void ss_deadline_set(ss_loop *loop, const ss_io *io, int64_t timeout_ns); /* 0: none */

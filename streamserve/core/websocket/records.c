@@ -26,11 +26,16 @@ const char *ss_ws_payloads(ss_loop *loop) {
     return batch ? batch->payloads : NULL;
 }
 
+int ss_ws_alike(const ss_loop *loop) {
+    const ss_ws_batch *batch = ss_ws_batch_of(loop);
+    return batch->kinds == 1u << SS_WS_TEXT ? SS_WS_TEXT : batch->kinds == 1u << SS_WS_BINARY ? SS_WS_BINARY : 0;
+}
+
 bool ss_ws_has_room(ss_loop *loop, size_t length) {
     ss_ws_batch *batch = ss_ws_batch_of(loop);
     if (batch->poll != loop->polls) {
         batch->poll = loop->polls;
-        batch->used = 0;
+        batch->used = batch->kinds = 0;
     }
     return loop->polling && loop->message_count < SS_MESSAGES && sizeof batch->payloads - batch->used >= length;
 }
@@ -47,6 +52,7 @@ void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, b
     words[1] = ss_io_handle(&ws->stream.io);
     words[2] = opcode | (int64_t)(length << SS_WS_LENGTH_SHIFT);
     words[3] = large ? -1 : (int64_t)batch->used;
+    batch->kinds |= large ? 1u : 1u << opcode;
     batch->used += large ? 0 : (uint32_t)length;
 }
 
@@ -57,6 +63,7 @@ void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, 
     words[1] = ss_io_handle(&ws->stream.io);
     words[2] = kind | (int64_t)(length - start) << SS_WS_LENGTH_SHIFT;
     words[3] = (int64_t)(batch->used + start) | extra;
+    batch->kinds |= 1u;
     batch->used += (uint32_t)length;
 }
 

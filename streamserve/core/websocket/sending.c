@@ -77,6 +77,8 @@ static int64_t after_sending(ss_loop *loop, ss_ws *ws, int answer) {
 }
 
 int64_t ss_ws_send(ss_loop *loop, int64_t handle, int opcode, const char *data, int64_t length, int flags) {
+    if (ss_loop_is_elsewhere(loop))
+        return SS_ELSEWHERE;
     ss_ws *ws = ss_ws_find(loop, handle);
     if (!ws || ws->state != SS_WS_OPEN || ws->code)
         return SS_GONE;

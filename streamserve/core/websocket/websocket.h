@@ -69,7 +69,8 @@ extern const ss_protocol ss_websocket; /* websocket.c */
 /* What the WebSockets of a loop share: the records of one poll. */
 typedef struct ss_ws_batch {
     int64_t poll; /* of which the records are */
-    uint32_t count, used;
+    uint32_t used;  /* bytes of payloads */
+    uint32_t kinds; /* of the records: a bit for each opcode; the lowest: one that stands for itself */
     int64_t records[SS_MESSAGES * SS_MESSAGE_WORDS];
     char payloads[SS_WS_PAYLOAD_BYTES];
 } ss_ws_batch;
