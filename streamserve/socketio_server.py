@@ -19,9 +19,11 @@ from typing import Any
 from engineio import packet as eio_packet
 from engineio.packet import Packet
 from socketio import packet
+from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
 from streamserve.engine.admission import Admission
+from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
 
@@ -56,6 +58,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
         self.wsgi_app = wsgi_app
         self.path = f"/{socketio_path.strip('/')}/"
         super().__init__(*args, **options)
+        if isinstance(self.manager, PubSubManager):
+            listen_beside_the_loop(self.manager)
         self._admission = Admission(self.packet_class)
 
     def _engineio_server_class(self) -> type[EngineServer]:
