@@ -16,21 +16,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from engineio import packet as eio_packet
-from engineio.packet import Packet
 from socketio import packet
 from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
+from streamserve.core import lib
 from streamserve.engine.admission import Admission
+from streamserve.engine.json_codec import JsonCodec
 from streamserve.engine.listeners import listen_beside_the_loop
+from streamserve.engine.manager import fast
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
+from streamserve.engine.session import Frame, Session
 
 __all__ = ["SocketIOServer"]
 
 MOST_ATTACHMENTS = 10
 """Binary attachments of one event."""
+
+NO_EVENT = "the data of an event is a list that begins with its name, of an acknowledgement a list"
+SS_ENGINE_ACK: int = lib.SS_ENGINE_ACK
+
+_OF_EVENTS = ("_handle_eio_message", "_handle_event", "_handle_event_internal", "_handle_ack")
+"""Where a subclass has one of its own, events come by it."""
 
 
 class SocketIOServer(Server):  # type: ignore[misc]
@@ -60,7 +68,13 @@ class SocketIOServer(Server):  # type: ignore[misc]
         super().__init__(*args, **options)
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)
-        self._admission = Admission(self.packet_class)
+        fast(self.manager)
+        self.admission = Admission(self.packet_class)
+        standard = self.packet_class is packet.Packet and hasattr(packet.Packet.json, "dumps")
+        self._codec = JsonCodec(packet.Packet.json) if standard else None
+        self._sends_by_itself = all(_is_ours(self, name) for name in ("_send_packet", "_send_eio_packet"))
+        if self._codec is not None and all(_is_ours(self, name) for name in _OF_EVENTS):
+            self.eio.take_events(self._take_event, self.async_handlers)
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -77,21 +91,48 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     # ---- out
 
+    def sends_plainly(self) -> bool:
+        """Whether an event may go to the clients directly: nobody has put something in the place of how it is sent."""
+        return not self.__dict__.keys() & {"_send_packet", "_send_eio_packet"} and self._sends_by_itself
+
+    def frames(self, kind: int, namespace: str, number: int | None, data: Any) -> list[Frame]:
+        """A packet as it goes to clients: a frame, and one for each attachment.
+
+        Args:
+            kind: EVENT, CONNECT and so on; an EVENT or ACK with attachments becomes a binary one.
+            number: for which an acknowledgement is asked, or that it is for.
+        """
+        if self._codec is None:
+            encoded = self.packet_class(kind, data=data, namespace=namespace, id=number).encode()
+            parts = encoded if isinstance(encoded, list) else [encoded]
+            return [part if isinstance(part, bytes) else "4" + part for part in parts]
+        text, attachments = self._codec.dumps(data)
+        name = "" if namespace == "/" else namespace + ","
+        if attachments:
+            kind = packet.BINARY_EVENT if kind == packet.EVENT else packet.BINARY_ACK
+            name = f"{len(attachments)}-{name}"
+        return [f"4{kind}{name}{'' if number is None else number}{text}", *attachments]
+
+    def send_frames(self, eio_sid: str, namespace: str, frames: list[Frame]) -> None:
+        """Sends a packet; while its client's connect handler runs, it waits for the answer to its CONNECT."""
+        if not self.admission.keeps(eio_sid, namespace, frames):
+            self.eio.send_frames(eio_sid, frames)
+
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         """Sends a packet; its attachments follow it with no other packet in between."""
         encoded = pkt.encode()
         parts = encoded if isinstance(encoded, list) else [encoded]
-        packets = [Packet(eio_packet.MESSAGE, data=part) for part in parts]
-        if pkt.packet_type in (packet.CONNECT, packet.CONNECT_ERROR):
-            waiting = self._admission.end(eio_sid, pkt.namespace or "/")
-            packets += waiting if pkt.packet_type == packet.CONNECT else []
-        elif self._admission.keeps(eio_sid, pkt.namespace or "/", packets):
+        frames = [part if isinstance(part, bytes) else "4" + part for part in parts]
+        namespace = pkt.namespace or "/"
+        if pkt.packet_type not in (packet.CONNECT, packet.CONNECT_ERROR):
+            self.send_frames(eio_sid, namespace, frames)
             return
-        self.eio.send_packets(eio_sid, packets)
+        waiting = self.admission.end(eio_sid, namespace)
+        self.eio.send_frames(eio_sid, frames + waiting if pkt.packet_type == packet.CONNECT else frames)
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
         """Sends a part of a packet: managers encode an event once for all its recipients."""
-        if not self._admission.keeps_encoded(eio_sid, eio_pkt):
+        if not self.admission.keeps_encoded(eio_sid, eio_pkt.encode()):
             self.eio.send_packet(eio_sid, eio_pkt)
 
     # ---- in
@@ -109,7 +150,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if not known and self.namespaces != "*" and name not in self.namespaces:
             self._refuse(eio_sid, name, "Invalid namespace")
             return
-        self._admission.begin(eio_sid, name)
+        self.admission.begin(eio_sid, name)
         try:
             super()._handle_connect(eio_sid, namespace, data)
         except Exception:
@@ -119,11 +160,48 @@ class SocketIOServer(Server):  # type: ignore[misc]
                 self.manager.disconnect(sid, name, ignore_queue=True)
             self._refuse(eio_sid, name, "Connection refused by server")
         finally:
-            self._admission.end(eio_sid, name)
+            self.admission.end(eio_sid, name)
 
     def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
         refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
         self._send_packet(eio_sid, refusal)
+
+    def _take_event(self, session: Session, message: tuple[int, int, str, str]) -> None:
+        """An event or acknowledgement that the core has told apart; see EngineServer.take_events.
+
+        Raises:
+            MalformedPayload: its JSON is none of an event.
+        """
+        kind, number, namespace, text = message
+        assert self._codec is not None
+        data = self._codec.loads(text)
+        if kind == SS_ENGINE_ACK:
+            self._handle_ack(session.sid, namespace, number, data)
+            return
+        if not data or data[0].__class__ is not str or data[0] in self.reserved_events:
+            raise MalformedPayload(NO_EVENT)
+        sid = self.manager.sid_from_eio_sid(session.sid, namespace)
+        self.logger.info('received event "%s" from %s [%s]', data[0], sid, namespace)
+        if not self.manager.is_connected(sid, namespace):
+            self.logger.warning("%s is not connected to namespace %s", sid, namespace)
+            return
+        self._run_handler(session, sid, namespace, number, data)
+
+    def _run_handler(self, session: Session, sid: str, namespace: str, number: int, data: list[Any]) -> None:
+        """Calls the handler of an event in this greenlet; where it waits, others go on beside it."""
+        try:
+            answer = self._trigger_event(data[0], namespace, sid, *data[1:])
+        except Exception:
+            self.logger.exception("handler of %r failed", data[0])
+            return
+        if number < 0 or answer is self.not_handled:
+            return
+        values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
+        if self.sends_plainly():
+            session.send_frames(self.frames(packet.ACK, namespace, number, values))
+        else:
+            ack = self.packet_class(packet.ACK, namespace=namespace, id=number, data=values)
+            self._send_packet(session.sid, ack)
 
     def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         """A message of a client, or an attachment of the one before.
@@ -159,9 +237,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         """An event or an acknowledgement, whole."""
         data = pkt.data
         if not isinstance(data, list) or (event and not (data and isinstance(data[0], str))):
-            raise MalformedPayload(
-                "the data of an event is a list that begins with its name, of an acknowledgement a list"
-            )
+            raise MalformedPayload(NO_EVENT)
         if event and data[0] in self.reserved_events:
             raise MalformedPayload(
                 f"{data[0]!r} is no event that a client may send: its handler is called by the server"
@@ -170,6 +246,11 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self._handle_event(eio_sid, pkt.namespace, pkt.id, data)
         else:
             self._handle_ack(eio_sid, pkt.namespace, pkt.id, data)
+
+
+def _is_ours(server: SocketIOServer, name: str) -> bool:
+    """Nobody has put something else in the place of a method."""
+    return getattr(type(server), name) is getattr(SocketIOServer, name)
 
 
 def _parsed(packet_class: Any, data: str | bytes) -> Any:

@@ -79,6 +79,7 @@ class WsConfig(CData):
 class EngineConfig(CData):
     ping_interval: int
     ping_timeout: int
+    max_message: int
     out_limit: int
     events: int
 
@@ -402,7 +403,9 @@ class Lib:
     def ss_ws_close(self, loop: CData, conn: int, code: int, reason: bytes | CData, length: int, /) -> int: ...
     def ss_ws_reading(self, loop: CData, conn: int, on: int, /) -> int: ...
     def ss_ws_frame_new(self, opcode: int, data: bytes | CData, length: int, flags: int, /) -> CData: ...
-    def ss_ws_broadcast(self, loop: CData, conns: CData, count: int, frame: CData, skipped: CData, /) -> int: ...
+    def ss_ws_broadcast(
+        self, loop: CData, conns: CData, count: int, but: CData, but_count: int, frame: CData, skipped: CData, /
+    ) -> int: ...
 
     # enum ss_engine_kind
     SS_ENGINE_EVENT: int

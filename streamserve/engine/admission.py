@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_Packets = list[Any]
+_Frames = list[str | bytes]
 
 
 class Admission:
@@ -22,48 +22,55 @@ class Admission:
 
     def __init__(self, packet_class: Any) -> None:
         self._packet_class = packet_class
-        self._waiting: dict[str, dict[str, _Packets]] = {}
+        self._waiting: dict[str, dict[str, _Frames]] = {}
 
     def begin(self, eio_sid: str, namespace: str) -> None:
         """A connect handler is about to run."""
         self._waiting.setdefault(eio_sid, {})[namespace] = []
 
-    def end(self, eio_sid: str, namespace: str) -> _Packets:
+    def end(self, eio_sid: str, namespace: str) -> _Frames:
         """The client is answered, or gone; returns what waits for it. Twice is fine."""
         of_client = self._waiting.get(eio_sid)
         if of_client is None:
             return []
-        packets = of_client.pop(namespace, [])
+        frames = of_client.pop(namespace, [])
         if not of_client:
             del self._waiting[eio_sid]
-        return packets
+        return frames
 
-    def keeps(self, eio_sid: str, namespace: str, packets: _Packets) -> bool:
+    def clients(self, namespace: str) -> list[str]:
+        """Whose connect handlers run for a namespace."""
+        if not self._waiting:
+            return []
+        return [eio_sid for eio_sid, of_client in self._waiting.items() if namespace in of_client]
+
+    def keeps(self, eio_sid: str, namespace: str, frames: _Frames) -> bool:
         """Whether they wait now; else they are to be sent."""
         waiting = self._waiting.get(eio_sid, {}).get(namespace)
         if waiting is None:
             return False
-        waiting += packets
+        waiting += frames
         return True
 
-    def keeps_encoded(self, eio_sid: str, pkt: Any) -> bool:
-        """The same for one packet of Engine.IO, whose data tells the namespace; an attachment follows its event."""
+    def keeps_encoded(self, eio_sid: str, frame: str | bytes) -> bool:
+        """The same for one frame, which tells the namespace; an attachment follows its event."""
         of_client = self._waiting.get(eio_sid)
         if of_client is None:
             return False
-        if isinstance(pkt.data, bytes) and self._packet_class.uses_binary_events:
-            behind = [packets for packets in of_client.values() if packets and _awaits_attachments(packets)]
-            for packets in behind:
-                packets.append(pkt)
+        if isinstance(frame, bytes) and self._packet_class.uses_binary_events:
+            behind = [frames for frames in of_client.values() if frames and _awaits_attachments(frames)]
+            for frames in behind:
+                frames.append(frame)
             return bool(behind)
-        namespace = self._packet_class(encoded_packet=pkt.data).namespace or "/"
-        return self.keeps(eio_sid, namespace, [pkt])
+        encoded = frame[1:] if isinstance(frame, str) else frame
+        namespace = self._packet_class(encoded_packet=encoded).namespace or "/"
+        return self.keeps(eio_sid, namespace, [frame])
 
 
-def _awaits_attachments(packets: _Packets) -> bool:
+def _awaits_attachments(frames: _Frames) -> bool:
     """Whether the last event has fewer of them behind it than it announces."""
-    for behind, pkt in enumerate(reversed(packets)):
-        if isinstance(pkt.data, str):
-            count, dash, _ = pkt.data[1:].partition("-")
+    for behind, frame in enumerate(reversed(frames)):
+        if isinstance(frame, str):
+            count, dash, _ = frame[2:].partition("-")
             return bool(dash) and count.isdecimal() and behind < int(count)
     return False

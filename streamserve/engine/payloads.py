@@ -6,6 +6,8 @@ a body are what is limited.
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -34,6 +36,18 @@ def decode(body: bytes, jsonp: bool) -> list[Any]:
         return [_packet(part) for part in text.split(SEPARATOR)]
     except (UnicodeDecodeError, KeyError) as error:
         raise MalformedPayload(f"the body is no payload: {error}") from None
+
+
+def encode(frames: list[str | bytes], jsonp: int | None) -> bytes:
+    """The body of the answer to a poll.
+
+    Args:
+        jsonp: the number of the function of the page that gets it, in a script; None: it is plain.
+    """
+    text = SEPARATOR.join(
+        frame if isinstance(frame, str) else "b" + b64encode(frame).decode("ascii") for frame in frames
+    )
+    return text.encode() if jsonp is None else f"___eio[{jsonp}]({json.dumps(text)});".encode()
 
 
 def _packet(text: str) -> Any:

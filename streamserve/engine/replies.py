@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
+
+from streamserve.engine.payloads import encode
 
 UNKNOWN_TRANSPORT, UNKNOWN_SESSION, BAD_METHOD, BAD_REQUEST, FORBIDDEN, BAD_VERSION = range(6)
 _MESSAGES = (
@@ -36,6 +39,16 @@ class Refused(Exception):
         status = "403 Forbidden" if self.code == FORBIDDEN else "400 Bad Request"
         body = json.dumps({"code": self.code, "message": _MESSAGES[self.code]}, separators=(",", ":"))
         return {"status": status, "headers": [("Content-Type", "application/json")], "response": body.encode()}
+
+
+def polled(frames: list[str | bytes], jsonp: int | None, headers: Iterable[tuple[str, str]] = ()) -> Reply:
+    """The answer to a poll: what waited for the client."""
+    kind = "text/plain" if jsonp is None else "text/javascript"
+    return {
+        "status": "200 OK",
+        "headers": [("Content-Type", f"{kind}; charset=UTF-8"), *headers],
+        "response": encode(frames, jsonp),
+    }
 
 
 def received(jsonp: bool) -> Reply:

@@ -7,16 +7,18 @@ to what the protocol does not allow are others than those of Node's server, whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from engineio import packet
 from engineio.packet import Packet
 from engineio.server import Server
 
+from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
 from streamserve.engine.payloads import MalformedPayload, decode
+from streamserve.engine.probe import Probe
 from streamserve.engine.replies import (
     BAD_METHOD,
     BAD_REQUEST,
@@ -26,18 +28,29 @@ from streamserve.engine.replies import (
     UNKNOWN_TRANSPORT,
     Refused,
     Reply,
+    polled,
     received,
     too_large,
 )
-from streamserve.engine.session import Session
+from streamserve.engine.session import Frame, Session
 from streamserve.errors import ConfigurationError
+from streamserve.gateway.raw_socket import KEYS
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.monkey.originals import is_object_patched
+
+if TYPE_CHECKING:
+    from streamserve.loop.hub import Hub
 
 __all__ = ["EngineServer"]
 
+_OF_THE_HANDSHAKE = ("wsgi.websocket", *KEYS)
+
 MAX_QUEUE = 1 << 20
 """Bytes that may wait for one client's WebSocket."""
+
+MOST_OF_A_MESSAGE = (1 << 32) - 1
+"""Bytes, as the core counts them."""
 
 UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
 
@@ -53,6 +66,10 @@ def _take_over(async_mode: str) -> None:
     _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
 
 
+def _not_told_apart(session: Session, event: tuple[int, int, str, str]) -> None:
+    raise AssertionError("the core was not asked for events")
+
+
 class EngineServer(Server):  # type: ignore[misc]
     """An Engine.IO server whose clients hold no greenlet; arguments are those of `engineio.Server`, and:
 
@@ -63,6 +80,10 @@ class EngineServer(Server):  # type: ignore[misc]
 
     Raises:
         ConfigurationError: another async_mode is asked for.
+
+    Attributes:
+        hub: the loop that serves the clients, None: there was none yet.
+        epoch: counts the changes of transports.
     """
 
     def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
@@ -72,6 +93,29 @@ class EngineServer(Server):  # type: ignore[misc]
         self._async = DRIVER
         self.async_mode = "streamserve"
         self.max_queue = max_queue
+        self.hub: Hub | None = None
+        self.epoch = 0
+        self.concurrent_events = False
+        self.take_event: Callable[[Session, tuple[int, int, str, str]], None] = _not_told_apart
+        self.config = self._core_config()
+
+    def _core_config(self) -> Any:
+        """What the core holds the WebSockets of clients to."""
+        config: Any = ffi.new("ss_engine_config *")
+        config.ping_interval = int(self.ping_interval * 1e9)
+        config.ping_timeout = int(self.ping_timeout * 1e9)
+        config.max_message = min(self.max_http_buffer_size, MOST_OF_A_MESSAGE)
+        config.out_limit = self.max_queue
+        return config
+
+    def take_events(self, take: Callable[[Session, tuple[int, int, str, str]], None], concurrent: bool) -> None:
+        """Has events and acknowledgements of Socket.IO told apart by the core.
+
+        Args:
+            take: called with the session and kind, ack id (-1: none), namespace, JSON.
+            concurrent: events of one client need not wait for each other.
+        """
+        self.take_event, self.concurrent_events, self.config.events = take, concurrent, 1
 
     def async_modes(self) -> list[str]:
         """What upstream may import; it is replaced at once."""
@@ -95,17 +139,29 @@ class EngineServer(Server):  # type: ignore[misc]
 
     # ---- out
 
-    def send_packets(self, sid: str, packets: list[Any]) -> None:
-        """Sends packets to a client, with no other one in between."""
+    def send_frames(self, sid: str, frames: Sequence[Frame]) -> None:
+        """Sends frames to a client, with no other one in between."""
         session = self.sockets.get(sid)
         if session is None:
             self.logger.warning("Cannot send to sid %s", sid)
             return
-        session.send_all(packets)
+        session.send_frames(frames)
 
     def send_packet(self, sid: str, pkt: Any) -> None:
         """Sends a packet to a client."""
-        self.send_packets(sid, [pkt])
+        self.send_frames(sid, (pkt.encode(),))
+
+    def in_loop(self, function: Callable[..., Any], *args: Any) -> None:
+        """Calls a function in the thread that serves the clients: now, if this is it."""
+        hub = self.hub
+        if hub is None or hub.thread_ident == get_ident():
+            function(*args)
+        else:
+            hub.run_callback_threadsafe(function, *args)
+
+    def changed(self) -> None:
+        """A client has changed its transport: who keeps an array of connections makes it anew."""
+        self.epoch += 1
 
     # ---- requests
 
@@ -144,7 +200,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if session.upgraded:
             raise Refused(BAD_REQUEST, "polling after the change to WebSocket")
         if method == "GET":
-            return self._ok(session.poll(), jsonp_index=jsonp)  # type: ignore[no-any-return]
+            return polled(session.poll(), jsonp)
         if method == "POST":
             return self._take(environ, session, jsonp is not None)
         raise Refused(BAD_REQUEST, f"method {method[:20]}")
@@ -178,6 +234,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if transport == "websocket" and websocket is None:
             raise Refused(BAD_REQUEST, "no WebSocket handshake")
         session = Session(self, self.generate_id(), get_hub())
+        self.hub = session.hub
         self.sockets[session.sid] = session
         answer = self._trigger_event("connect", session.sid, environ, run_async=False)
         if answer is not None and answer is not True:
@@ -187,20 +244,21 @@ class EngineServer(Server):  # type: ignore[misc]
         session.send(self._open_packet(session, transport))
         session.connected = True
         if transport == "websocket":
-            self._begin_with_websocket(session, websocket)
+            self._begin_with_websocket(session, environ)
             return None
         session.begin_heartbeat()
-        return self._ok(session.poll(), headers=self._cookie_headers(session.sid), jsonp_index=jsonp)  # type: ignore[no-any-return]
+        return polled(session.poll(), jsonp, self._cookie_headers(session.sid))
 
-    def _begin_with_websocket(self, session: Session, websocket: Any) -> None:
+    def _begin_with_websocket(self, session: Session, environ: Environ) -> None:
+        websocket = environ["wsgi.websocket"]
         try:
             websocket.accept(origin_checked=True)
         except BaseException:
             session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
             raise
+        for key in _OF_THE_HANDSHAKE:  # the environ is kept as long as the client; these are of no more use
+            environ.pop(key, None)
         session.attach(websocket)
-        session.begin_heartbeat()
-        websocket.handle_by(session)
 
     def _open_packet(self, session: Session, transport: str) -> Any:
         upgrades = ["websocket"] if self.allow_upgrades and transport == "polling" else []
@@ -215,9 +273,9 @@ class EngineServer(Server):  # type: ignore[misc]
             },
         )
 
-    def _cookie_headers(self, sid: str) -> list[tuple[str, str]] | None:
+    def _cookie_headers(self, sid: str) -> list[tuple[str, str]]:
         if not self.cookie:
-            return None
+            return []
         attributes = self.cookie
         if not isinstance(attributes, dict):
             attributes = {"name": self.cookie, "path": "/", "SameSite": "Lax"}
@@ -229,13 +287,15 @@ class EngineServer(Server):  # type: ignore[misc]
         websocket = environ.get("wsgi.websocket")
         if websocket is None or not self.allow_upgrades:
             raise Refused(BAD_REQUEST, "no WebSocket handshake, or no change of transport is allowed")
-        handler = session.probe(websocket)
+        session.may_change()
+        probe = Probe(session, websocket)
+        session.probing(probe)
         try:
             websocket.accept(origin_checked=True)
         except BaseException:
-            handler.on_close("")
+            probe.on_close("")
             raise
-        websocket.handle_by(handler)
+        websocket.handle_by(probe)
 
     def _take(self, environ: Environ, session: Session, jsonp: bool) -> Reply:
         """Takes the packets of a POST."""

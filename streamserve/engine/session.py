@@ -1,11 +1,13 @@
 """One client: its transport, what waits for it, its heartbeat, its end.
 
-No greenlet is held for a client. A poll is a request that waits; a WebSocket's messages come to a handler. The
-heartbeat is one timer of the loop: it asks after `ping_interval`, and ends the session `ping_timeout` later if no
-answer came, exactly, on either transport.
+No greenlet is held for a client. A poll is a request that waits; what comes by a WebSocket is handed to `handled`, by a
+runner of the loop. What goes out are frames: a str is a packet with its type in front, bytes are binary data.
 
-A session begins with polling and may change to WebSocket once: the client probes on the new connection, the
-poll that waits is answered, and when the client says that it has changed, what waits goes there.
+A client's packets are dealt with in order, one at a time: what comes while one of them blocks waits in the inbox.
+Events of Socket.IO run beside each other where the server has `concurrent_events`: none makes the others wait.
+
+The heartbeat of a WebSocket is the core's. A client that polls has a timer of the loop: it is asked after
+`ping_interval`, and ended `ping_timeout` later if no answer came.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from engineio import packet
-from engineio.packet import Packet
 
 from streamserve.core import lib
 from streamserve.engine.payloads import MalformedPayload, decode_frame
@@ -23,16 +24,25 @@ from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
+from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.inbox import Inbox
+from streamserve.websocket.message import Close
 
 if TYPE_CHECKING:
+    from streamserve.engine.probe import Probe
     from streamserve.engine.server import EngineServer
     from streamserve.loop.hub import Hub
     from streamserve.websocket import WebSocket
+    from streamserve.websocket.deflate import Deflate
+
+__all__ = ["Frame", "Session"]
 
 _log = logging.getLogger("streamserve.engine")
+_send = lib.ss_ws_send
+_TEXT: int = lib.SS_WS_TEXT
+_BINARY: int = lib.SS_WS_BINARY
 
-UPGRADE_TIMEOUT = 10.0
-"""Seconds from the probe of a new transport until the client must have changed to it."""
+Frame = str | bytes
 
 MOST_OF_A_POLL = 16
 """Packets that answer one poll: clients of python-engineio refuse a body with more, and lose them all."""
@@ -40,93 +50,120 @@ MOST_OF_A_POLL = 16
 NOOP_EVERY = 0.1
 """Seconds after which a poll that waits is ended while the client changes its transport."""
 
+_CLOSE, _PING, _NOOP = "1", "2", "6"
+
 
 class Session:
     """A client of an EngineServer; the attributes without a line below are those of python-engineio's Socket.
 
     Attributes:
         sid: its name.
+        handle: its WebSocket in the core; -1: it polls.
+        deflate: how its messages are compressed, None: they are not.
         upgraded: it speaks WebSocket.
-        session: what the application keeps of it.
     """
 
     __slots__ = (
         "_asked",
+        "_inbox",
         "_poll",
         "_probe",
+        "_session",
+        "_sockets",
         "_timer",
         "_waiting",
-        "_websocket",
         "closed",
         "closing",
         "connected",
+        "deflate",
+        "handle",
         "hub",
         "server",
-        "session",
         "sid",
         "upgraded",
         "upgrading",
     )
 
+    _handler = _busy = True
+    """It is a guest of websocket.listener.Sockets: `handled` gets every message of its connection."""
+
     def __init__(self, server: EngineServer, sid: str, hub: Hub) -> None:
         self.server = server
         self.sid = sid
         self.hub = hub
-        self.session: dict[str, Any] = {}
+        self.handle = -1
+        self.deflate: Deflate | None = None
         self.connected = self.upgrading = self.upgraded = self.closing = self.closed = False
-        self._waiting: deque[Any] = deque()
+        self._session: dict[str, Any] | None = None
+        self._sockets: Any = None
+        self._inbox: Inbox | None = None
+        self._waiting: deque[Frame] | None = None
         self._poll: Waiter | None = None
-        self._websocket: WebSocket | None = None
-        self._probe: _Probe | None = None
+        self._probe: Probe | None = None
         self._asked = False
         self._timer = -1
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What the application keeps of it."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @session.setter
+    def session(self, value: dict[str, Any]) -> None:
+        self._session = value
 
     # ---- out
 
     def send(self, pkt: Any) -> None:
-        """Sends a packet, or keeps it for the next poll; never waits. Any native thread may call it."""
-        self.send_all((pkt,))
+        """Sends a packet of python-engineio's, or keeps it for the next poll; never waits. Any thread may call it."""
+        self.send_frames((pkt.encode(),))
 
-    def send_all(self, packets: Any) -> None:
-        """Sends packets with no other one in between."""
+    def send_frames(self, frames: Any) -> None:
+        """Sends frames with no other one in between."""
         if self.hub.thread_ident != get_ident():
-            self.hub.run_callback_threadsafe(self.send_all, packets)
+            self.hub.run_callback_threadsafe(self.send_frames, frames)
+        elif self.handle >= 0:
+            for frame in frames:
+                self.write(frame)
         elif self.closed:
             _log.debug("%s: a packet came after the end", self.sid)
-        elif self._websocket is not None:
-            self._write(packets)
         else:
-            self._waiting.extend(packets)
-            if self._poll is not None:
-                self._poll.wake()
+            if self._waiting is None:
+                self._waiting = deque()
+            self._waiting.extend(frames)
+            self.end_poll()
 
-    def _write(self, packets: Any) -> None:
-        websocket = self._websocket
-        assert websocket is not None
-        queued = 0
-        for pkt in packets:
-            queued = websocket.send_now(pkt.encode())
+    def write(self, frame: Frame) -> None:
+        """Sends a frame by its WebSocket, in the thread of its loop."""
+        data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)
+        if self.deflate is not None:
+            data, flags = self.deflate.pack(data)
+        queued = _send(self.hub.core, self.handle, opcode, data, len(data), flags)
         if queued > self.server.max_queue:
             _log.info("%s: over %d bytes wait for it (max_queue)", self.sid, self.server.max_queue)
             Greenlet.spawn(self._end, self.server.reason.TRANSPORT_ERROR, lib.SS_WS_OVERLOADED)
 
     # ---- polling
 
-    def poll(self) -> list[Any]:
-        """Waits for packets and returns them, as the body of a GET.
+    def poll(self) -> list[Frame]:
+        """Waits for frames and returns them, for the body of a GET.
 
         Raises:
             Refused: another poll waits already, which ends the session; or the client speaks WebSocket now.
         """
         if self._poll is not None:
-            self._waiting.append(Packet(packet.CLOSE))
-            self._poll.wake()
+            self._waiting = self._waiting or deque()
+            self._waiting.append(_CLOSE)
+            self.end_poll()
             self._end(self.server.reason.TRANSPORT_ERROR)
             raise Refused(BAD_REQUEST, "a second poll while one waits")
         if not self._waiting and not self.closed:
             self._wait()
-        count = min(len(self._waiting), MOST_OF_A_POLL)
-        return [self._waiting.popleft() for _ in range(count)] or [Packet(packet.NOOP)]
+        waiting = self._waiting or ()
+        count = min(len(waiting), MOST_OF_A_POLL)
+        return [self._waiting.popleft() for _ in range(count)] or [_NOOP]  # type: ignore[union-attr]
 
     def _wait(self) -> None:
         waiter = self._poll = Waiter(self.hub)
@@ -137,6 +174,11 @@ class Session:
                 waiter.park_for(NOOP_EVERY)  # an empty answer lets the client change its transport
         finally:
             self._poll = None
+
+    def end_poll(self) -> None:
+        """Has a poll that waits answered."""
+        if self._poll is not None:
+            self._poll.wake()
 
     def receive(self, pkt: Any) -> None:
         """Takes a packet of the client.
@@ -153,7 +195,8 @@ class Session:
             self._answered()
         elif kind == packet.CLOSE:
             if self._poll is not None:
-                self._waiting.append(Packet(packet.NOOP))
+                self._waiting = self._waiting or deque()
+                self._waiting.append(_NOOP)
             self._end(self.server.reason.CLIENT_DISCONNECT)
         else:
             raise MalformedPayload(f"a client does not send packets of type {kind}")
@@ -162,55 +205,115 @@ class Session:
 
     def attach(self, websocket: WebSocket) -> None:
         """Speaks WebSocket from now on: what waits is sent there."""
-        self._websocket, self._probe = websocket, None
+        self.handle, self.deflate = websocket.handle, websocket.deflate
+        self._sockets = websocket.hand_over(self)
+        self._probe = None
         self.upgraded, self.upgrading = True, False
-        waiting, self._waiting = self._waiting, deque()
-        self._write(waiting)
-        if self._poll is not None:
-            self._poll.wake()
+        self.server.changed()
+        self._stop_timer()
+        lib.ss_engine_begin(self.hub.core, self.handle, self.server.config)
+        waiting, self._waiting = self._waiting, None
+        self.send_frames(waiting or ())
+        self.end_poll()
 
-    def probe(self, websocket: WebSocket) -> Any:
-        """Returns the handler of a connection to which the client may change.
+    def probing(self, probe: Probe) -> None:
+        """The client tries a WebSocket."""
+        self.upgrading = True
+        self._probe = probe
+
+    def may_change(self) -> None:
+        """The client is about to try a WebSocket.
 
         Raises:
             Refused: it has changed already, or is about to.
         """
         if self.upgraded or self.upgrading:
             raise Refused(BAD_REQUEST, "a second WebSocket")
-        self.upgrading = True
-        self._probe = _Probe(self, websocket)
-        return self._probe
 
-    def probe_ended(self, probe: _Probe) -> None:
+    def probe_ended(self, probe: Probe) -> None:
         """The connection to which the client was about to change is gone: polling goes on."""
         if self._probe is probe:
             self._probe, self.upgrading = None, False
 
-    def on_message(self, message: str | bytes) -> None:
-        """A message of its WebSocket; see WebSocketApplication."""
+    def handle_later(self, message: Any) -> None:
+        """Has a message handled in its turn, by another runner perhaps."""
+        self._sockets.deliver([(self, message)])
+
+    def handled(self, message: Any) -> None:
+        """Deals with a message of its WebSocket, or keeps it until those before it are; in a runner."""
+        if self._inbox is not None:
+            self._inbox.put(message)
+        elif message.__class__ is tuple and self.server.concurrent_events:
+            try:
+                self.server.take_event(self, message)
+            except BaseException as error:
+                self.failed(error)
+        else:
+            self._take_in_order(message)
+
+    def _take_in_order(self, message: Any) -> None:
+        inbox = self._inbox = Inbox(self.hub.core, self.handle)
+        try:
+            self._take(message)
+        except BaseException as error:
+            self.failed(error)
+        self._inbox = None
+        if inbox:
+            self._sockets.deliver_first([(self, message) for message in inbox.take_all()])
+
+    def _take(self, message: Any) -> None:
+        kind = message.__class__
+        if kind is tuple:
+            self.server.take_event(self, message)
+        elif kind is Close:
+            self.lost(message)
+        elif not self.closed:
+            if kind is Packed:
+                assert self.deflate is not None
+                message = self.deflate.unpack(message)
+            self.on_message(message)
+
+    def on_message(self, message: Frame) -> None:
+        """A message as it came.
+
+        Raises:
+            MalformedPayload: it is no packet.
+        """
         if len(message) > self.server.max_http_buffer_size:
             self._end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
             return
-        try:
-            self.receive(decode_frame(message))
-        except MalformedPayload as error:
+        self.receive(decode_frame(message))
+
+    def failed(self, error: BaseException) -> None:
+        """What a message came to: what is malformed ends the session, other failures are reported."""
+        if isinstance(error, MalformedPayload):
             _log.info("%s: %s", self.sid, error)
             self._end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_PROTOCOL_ERROR)
+        elif isinstance(error, BadMessage):
+            self._end(self.server.reason.TRANSPORT_ERROR, error.code)
+        else:
+            self.hub.report(error, self)
 
-    def on_close(self, reason: str) -> None:
+    def lost(self, close: Close | None = None) -> None:
         """Its WebSocket has ended."""
-        self._end(self.server.reason.TRANSPORT_CLOSE)
+        silent = close is not None and close.reason == "ping timeout" and close.code == lib.SS_WS_ABNORMAL
+        reason = self.server.reason
+        self._end(reason.PING_TIMEOUT if silent else reason.TRANSPORT_CLOSE)
 
-    # ---- heartbeat
+    # ---- heartbeat of a client that polls
 
     def begin_heartbeat(self) -> None:
         """The client is in: it is asked for a sign of life from now on."""
         self._set_timer(self.server.ping_interval)
 
     def _set_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.hub.start_timer(seconds, self, counts=False)
+
+    def _stop_timer(self) -> None:
         if self._timer >= 0:
             self.hub.stop_timer(self._timer, self)
-        self._timer = self.hub.start_timer(seconds, self, counts=False)
+            self._timer = -1
 
     def fire(self) -> None:
         """The timer's end, in the hub."""
@@ -223,10 +326,12 @@ class Session:
             return
         self._asked = True
         self._set_timer(self.server.ping_timeout)
-        self.send(Packet(packet.PING))
+        self.send_frames((_PING,))
 
     def _answered(self) -> None:
-        if self._asked:
+        if self.handle >= 0:
+            lib.ss_engine_answered(self.hub.core, self.handle)
+        elif self._asked:
             self._asked = False
             self._set_timer(self.server.ping_interval)
 
@@ -235,7 +340,7 @@ class Session:
     def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
         """Ends the session: the client is told, unless `abort`."""
         if not self.closing and not self.closed and not abort:
-            self.send(Packet(packet.CLOSE))
+            self.send_frames((_CLOSE,))
         self._end(reason or self.server.reason.SERVER_DISCONNECT)
 
     def _end(self, reason: str, code: int = lib.SS_WS_NORMAL) -> None:
@@ -250,63 +355,18 @@ class Session:
 
     def _let_go(self, code: int) -> None:
         self.closed = True
-        if self._timer >= 0:
-            self.hub.stop_timer(self._timer, self)
-            self._timer = -1
-        if self._poll is not None:
-            self._poll.wake()
+        if self.hub.thread_ident == get_ident():
+            self._release(code)
+        else:
+            self.hub.run_callback_threadsafe(self._release, code)
+        self.server.sockets.pop(self.sid, None)
+
+    def _release(self, code: int) -> None:
+        self._stop_timer()
+        self.end_poll()
         probe, self._probe = self._probe, None
         if probe is not None:
             probe.websocket.close()
-        if self._websocket is not None:
-            self._websocket.close(code)
-        self.server.sockets.pop(self.sid, None)
-
-
-class _Probe:
-    """The connection to which a client may change its session."""
-
-    __slots__ = ("_done", "_probed", "_session", "_timer", "websocket")
-
-    def __init__(self, session: Session, websocket: WebSocket) -> None:
-        self.websocket = websocket
-        self._session = session
-        self._probed = self._done = False
-        self._timer = session.hub.start_timer(UPGRADE_TIMEOUT, self, counts=False)
-
-    def on_message(self, message: str | bytes) -> None:
-        """The probe, then the change; after it, what the session gets."""
-        session = self._session
-        if self._done:
-            session.on_message(message)
-        elif message == "2probe" and not self._probed:
-            self._probed = True
-            self.websocket.send_now("3probe")
-            if session._poll is not None:
-                session._poll.wake()
-        elif message == "5" and self._probed and not session.closed:
-            self._done = True
-            self._stop()
-            session.attach(self.websocket)
-        else:
-            _log.info("%s: %r came while it was changing to WebSocket", session.sid, message[:20])
-            self.websocket.close()
-
-    def on_close(self, reason: str) -> None:
-        """Before the change the session goes on without it."""
-        self._stop()
-        if self._done:
-            self._session.on_close(reason)
-        else:
-            self._session.probe_ended(self)
-
-    def _stop(self) -> None:
-        if self._timer >= 0:
-            self._session.hub.stop_timer(self._timer, self)
-            self._timer = -1
-
-    def fire(self) -> None:
-        """It takes too long; in the hub."""
-        self._timer = -1
-        self._session.probe_ended(self)
-        self.websocket.close()
+        handle, self.handle = self.handle, -1
+        if handle >= 0:
+            lib.ss_ws_close(self.hub.core, handle, code, b"", 0)

@@ -62,6 +62,8 @@ def _broadcast(hub: Hub, handles: list[int], opcode: int, data: bytes, flags: in
         raise MemoryError(f"no memory for a message of {len(data)} bytes")
     try:
         skipped = ffi.new("int64_t *")
-        return int(lib.ss_ws_broadcast(hub.core, ffi.new("int64_t[]", handles), len(handles), frame, skipped))
+        return int(
+            lib.ss_ws_broadcast(hub.core, ffi.new("int64_t[]", handles), len(handles), ffi.NULL, 0, frame, skipped)
+        )
     finally:
         lib.ss_frame_free(frame)

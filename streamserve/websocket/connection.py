@@ -325,6 +325,20 @@ class WebSocket:
         if waiting:
             self._sockets.deliver([(self, message) for message in waiting.take_all()])
 
+    def hand_over(self, guest: Any) -> Sockets:
+        """Has another object deal with all that comes from now on, the end too: see Sockets. This one is done.
+
+        Returns:
+            The WebSockets of the listener, for what the other object asks of them.
+        """
+        sockets, self._handler = self._sockets, guest
+        if self.handle in sockets.open:
+            sockets.open[self.handle] = guest
+        waiting, self._inbox = self._inbox, None
+        if waiting:
+            sockets.deliver([(guest, message) for message in waiting.take_all()])
+        return sockets
+
     def release(self, failed: bool) -> None:
         """The application has returned: without a handler that is the end."""
         self.environ = None

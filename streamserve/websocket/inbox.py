@@ -37,7 +37,7 @@ class Inbox(deque[Any]):
     def put(self, message: Any) -> None:
         """Keeps a message behind those that wait."""
         self.append(message)
-        self.bytes += len(message)
+        self.bytes += _size(message)
         if self.bytes > LIMIT and not self.paused:
             self.paused = True
             lib.ss_ws_reading(self._core, self._handle, 0)
@@ -45,7 +45,7 @@ class Inbox(deque[Any]):
     def take(self) -> Any:
         """The next one; the peer goes on once half of the limit is free."""
         message = self.popleft()
-        self.bytes -= len(message)
+        self.bytes -= _size(message)
         if self.paused and self.bytes < LIMIT // 2:
             self.paused = False
             lib.ss_ws_reading(self._core, self._handle, 1)
@@ -54,3 +54,8 @@ class Inbox(deque[Any]):
     def take_all(self) -> list[Any]:
         """All of them, and the peer goes on."""
         return [self.take() for _ in range(len(self))]
+
+
+def _size(message: Any) -> int:
+    """An event of Socket.IO is a tuple, with its JSON at the end."""
+    return len(message[-1]) if message.__class__ is tuple else len(message)

@@ -22,6 +22,12 @@ _CLOSE: int = lib.SS_WS_CLOSE
 _COMPRESSED: int = lib.SS_WS_COMPRESSED
 _SHIFT: int = lib.SS_WS_LENGTH_SHIFT
 _WORDS: int = lib.SS_MESSAGE_WORDS
+_EVENT: int = lib.SS_ENGINE_EVENT
+_ACK: int = lib.SS_ENGINE_ACK
+_OFFSET: int = lib.SS_ENGINE_OFFSET_MASK
+_HEAD: int = lib.SS_ENGINE_HEAD_MASK
+_HEAD_SHIFT: int = lib.SS_ENGINE_HEAD_SHIFT
+_ID_SHIFT: int = lib.SS_ENGINE_ID_SHIFT
 _handler_of = attrgetter("_handler")
 
 
@@ -33,7 +39,9 @@ class Sockets:
         high_water: queued bytes at which a writer waits.
 
     Attributes:
-        open: connection → its WebSocket.
+        open: connection → its WebSocket, or the guest to which that was handed over: it has `_handler` and `_busy`,
+            both true, and its `handled` gets every message in a runner. An event of Socket.IO comes to a guest as
+            a tuple: kind (SS_ENGINE_EVENT, SS_ENGINE_ACK), ack id (-1: none), namespace, JSON.
     """
 
     def __init__(self, port: Port, high_water: int) -> None:
@@ -70,6 +78,8 @@ class Sockets:
                 message = self._message(word & 0xFF, data, handle)
             elif text is not None and word & 0xFF == _TEXT:
                 message = text[offset : offset + (word >> _SHIFT)]
+            elif _EVENT <= word & 0xFF <= _ACK:
+                message = self._event(word, offset, small if text is None else text)
             else:
                 message = self._message(word & 0xFF, small[offset : offset + (word >> _SHIFT)], handle)
             if websocket._handler is None:
@@ -125,8 +135,21 @@ class Sockets:
         assert self._payloads is not None
         for at in range(len(words) - 1, 0, -_WORDS):
             if words[at] >= 0:
-                return bytes(self._payloads[: words[at] + (words[at - 1] >> _SHIFT)])
+                return bytes(self._payloads[: (words[at] & _OFFSET) + (words[at - 1] >> _SHIFT)])
         return b""
+
+    def _event(self, word: int, place: int, payloads: Any) -> tuple[int, int, str, str]:
+        """An event of Socket.IO, which the core has told apart; see SS_ENGINE_OFFSET_MASK."""
+        at = place & _OFFSET
+        body = payloads[at : at + (word >> _SHIFT)]
+        namespace = "/"
+        head = place >> _HEAD_SHIFT & _HEAD
+        if head:
+            namespace = payloads[at - head : at]
+            if namespace.__class__ is bytes:
+                namespace = namespace.decode()
+            namespace = namespace.partition(",")[0]
+        return word & 0xFF, (place >> _ID_SHIFT) - 1, namespace, body if body.__class__ is str else body.decode()
 
     def _message(self, opcode: int, data: Any, handle: int) -> Any:
         if opcode == _TEXT:
@@ -141,6 +164,10 @@ class Sockets:
     def deliver(self, messages: list[tuple[WebSocket, Any]]) -> None:
         """Has a runner give messages to their handlers."""
         self.hub.ready.append((self._run_handlers, iter(messages)))
+
+    def deliver_first(self, messages: list[tuple[WebSocket, Any]]) -> None:
+        """The same, before all else that is ready: these came before what was delivered meanwhile."""
+        self.hub.ready.appendleft((self._run_handlers, iter(messages)))
 
     def _run_handlers(self, item: Any, runner: Runner) -> None:
         """One after another without a switch; where one waits, another runner goes on (see Endpoint._drain)."""

@@ -65,7 +65,8 @@ def test_only_what_is_plainly_an_event_is_read(message: str, kind: int, read: tu
 def begin(listener: WebSocketListener, handle: int, **fields: int) -> None:
     config = ffi.new("ss_engine_config *")
     config.ping_interval, config.ping_timeout = 2 * SECOND, SECOND
-    config.out_limit, config.events = 1 << 20, 1
+    config.max_message = config.out_limit = 1 << 20
+    config.events = 1
     for name, value in fields.items():
         setattr(config, name, value)
     assert lib.ss_engine_begin(listener.loop.core, handle, config) == lib.SS_OK

@@ -213,7 +213,7 @@ def test_a_broadcast_is_one_frame_for_all(loop: Loop, listening: Listening) -> N
     handles = ffi.new("int64_t[]", [gone[1], *(handle for _, handle in pairs)])
     frame_ = lib.ss_ws_frame_new(TEXT, b"to all", 6, 0)
     skipped = ffi.new("int64_t *")
-    assert lib.ss_ws_broadcast(loop.core, handles, 20, frame_, skipped) == 19
+    assert lib.ss_ws_broadcast(loop.core, handles, 20, ffi.NULL, 0, frame_, skipped) == 19
     assert skipped[0] == 0
     lib.ss_frame_free(frame_)
     for client, _ in pairs:
@@ -232,7 +232,7 @@ def test_a_broadcast_waits_for_nobody(loop: Loop, listening: Listening, drop: in
     held = 0
     quick.setblocking(False)
     while not skipped[0]:
-        assert lib.ss_ws_broadcast(loop.core, handles, 2, frame_, skipped) >= 1
+        assert lib.ss_ws_broadcast(loop.core, handles, 2, ffi.NULL, 0, frame_, skipped) >= 1
         held = max(held, loop.counts()[lib.SS_COUNT_HELD_BYTES])
         with contextlib.suppress(BlockingIOError):
             while quick.recv(1 << 20):

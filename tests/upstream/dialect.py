@@ -36,14 +36,14 @@ class _SocketIO(SocketIOServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         if isinstance(self.eio, Mock):
-            self.eio.send_packets.side_effect = self._send_one_by_one
+            self.eio.send_frames.side_effect = self._send_one_by_one
 
     def _engineio_server_class(self) -> Any:
         return engineio.Server
 
-    def _send_one_by_one(self, eio_sid: str, packets: Iterable[Any]) -> None:
-        for pkt in packets:
-            self.eio.send(eio_sid, pkt.data)
+    def _send_one_by_one(self, eio_sid: str, frames: Iterable[str | bytes]) -> None:
+        for frame in frames:
+            self.eio.send(eio_sid, frame[1:] if isinstance(frame, str) else frame)
 
 
 class _EngineIO(EngineServer):

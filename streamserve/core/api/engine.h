@@ -33,6 +33,7 @@ int ss_engine_read(ss_engine_packet *packet, const char *data, int64_t length);
 typedef struct {
     int64_t ping_interval; /* ns from one answer to the next ping */
     int64_t ping_timeout;  /* ns until the answer must come */
+    uint32_t max_message;  /* bytes of a message of the client's */
     uint32_t out_limit;    /* bytes queued: beyond it the connection is ended with 1013 */
     int32_t events;        /* 1: events and acknowledgements of Socket.IO are told apart */
 } ss_engine_config;

@@ -58,6 +58,7 @@ int ss_engine_begin(ss_loop *loop, int64_t handle, const ss_engine_config *confi
     ws->dialect = &engine;
     ws->events = config->events != 0;
     ws->drop = false;
+    ws->max_message = config->max_message > ws->length ? config->max_message : ws->length;
     ws->out_limit = config->out_limit;
     ws->ping_interval_ms = ms_of(config->ping_interval);
     ws->ping_timeout_ms = ms_of(config->ping_timeout);

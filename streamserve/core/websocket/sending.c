@@ -154,10 +154,20 @@ static int deliver(ss_loop *loop, ss_ws *ws, ss_frame *frame) {
     return SS_GONE;
 }
 
-int64_t ss_ws_broadcast(ss_loop *loop, const int64_t *handles, int64_t count, ss_frame *frame, int64_t *skipped) {
+static bool among(int64_t handle, const int64_t *some, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (some[i] == handle)
+            return true;
+    return false;
+}
+
+int64_t ss_ws_broadcast(ss_loop *loop, const int64_t *handles, int64_t count, const int64_t *but, int64_t but_count,
+                        ss_frame *frame, int64_t *skipped) {
     int64_t delivered = 0;
     *skipped = 0;
     for (int64_t i = 0; i < count; i++) {
+        if (among(handles[i], but, but_count))
+            continue;
         ss_ws *ws = ss_ws_find(loop, handles[i]);
         int answer = ws ? deliver(loop, ws, frame) : SS_GONE;
         delivered += answer == SS_OK;

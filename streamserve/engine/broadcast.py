@@ -1,0 +1,83 @@
+"""An event to many clients: framed once, sent by one call of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import ffi, lib
+
+if TYPE_CHECKING:
+    from streamserve.engine.server import EngineServer
+    from streamserve.engine.session import Frame, Session
+    from streamserve.websocket.deflate import Deflate
+
+__all__ = ["Targets"]
+
+_TEXT: int = lib.SS_WS_TEXT
+_BINARY: int = lib.SS_WS_BINARY
+
+MOST_LEFT_OUT = 16
+"""Connections that the core compares each one with; where more are left out, an array without them is made."""
+
+
+class Targets:
+    """Whom something is sent to: connections of the loop, which the core reaches by one call, and all others.
+
+    Args:
+        eio_sids: of the clients.
+        eio: their engine; this is called in the thread of its loop.
+    """
+
+    __slots__ = ("_core", "_groups", "_others")
+
+    def __init__(self, eio_sids: Iterable[str], eio: EngineServer) -> None:
+        groups: dict[Deflate | None, list[int]] = {}
+        sockets, hub = eio.sockets, eio.hub
+        plain = groups[None] = []
+        self._others: list[Session] = []
+        for eio_sid in eio_sids:
+            session: Session | None = sockets.get(eio_sid)
+            if session is None:
+                continue
+            if session.handle < 0 or session.hub is not hub:
+                self._others.append(session)
+            elif session.deflate is None:
+                plain.append(session.handle)
+            else:
+                groups.setdefault(session.deflate, []).append(session.handle)
+        self._core: Any = None if hub is None else hub.core
+        self._groups = [
+            (deflate, ffi.new("int64_t[]", handles), len(handles)) for deflate, handles in groups.items() if handles
+        ]
+
+    def send(self, frames: Sequence[Frame], left_out: Collection[Session] = ()) -> None:
+        """Sends frames to all but some, with no other ones in between; waits for nobody."""
+        for deflate, handles, count in self._groups:
+            but = [session.handle for session in left_out if session.handle >= 0 and session.deflate is deflate]
+            if len(but) > MOST_LEFT_OUT:
+                handles, but = ffi.new("int64_t[]", _without(ffi.unpack(handles, count), but)), []
+                count = len(handles)
+            skip = ffi.new("int64_t[]", but)
+            for frame in frames:
+                self._broadcast(deflate, handles, count, skip, frame)
+        for session in self._others:
+            if session not in left_out:
+                session.send_frames(frames)
+
+    def _broadcast(self, deflate: Deflate | None, handles: Any, count: int, skip: Any, frame: Frame) -> None:
+        data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)
+        if deflate is not None:
+            data, flags = deflate.pack(data)
+        shared = lib.ss_ws_frame_new(opcode, data, len(data), flags)
+        if shared == ffi.NULL:
+            raise MemoryError(f"no memory for a message of {len(data)} bytes")
+        try:
+            lib.ss_ws_broadcast(self._core, handles, count, skip, len(skip), shared, ffi.new("int64_t *"))
+        finally:
+            lib.ss_frame_free(shared)
+
+
+def _without(handles: list[int], but: list[int]) -> list[int]:
+    left_out = set(but)
+    return [handle for handle in handles if handle not in left_out]

@@ -1,0 +1,145 @@
+"""JSON of events: one pass each way, with bytes taken out as attachments on the way.
+
+python-socketio looks through every payload for bytes before it encodes it, and makes a decoder for each message. Here
+the encoder meets them: it asks what to do with a value that is none of JSON's, and only then is it known that there are
+attachments. Encoder and scanner are the standard library's, made once.
+
+An attachment's place is `{"_placeholder":true,"num":n}` (socket.io-protocol, "Packet encoding").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from json.decoder import JSONDecoder
+from json.encoder import JSONEncoder
+from typing import Any
+
+from engineio import json as engineio_json
+
+from streamserve.engine.payloads import MalformedPayload
+
+__all__ = ["JsonCodec"]
+
+_SEPARATORS = (",", ":")
+MOST_DIGITS = 100
+"""Digits of an integer that a client may send: Python's conversion of longer ones costs their square."""
+
+_EVERY = 33
+_RUN = re.compile("[0-9]{3}")
+"""A run of over 100 digits covers at least three neighbours of every 33rd character."""
+
+
+class _Attached(Exception):
+    """A value is bytes: its place is in an encoder that collects them."""
+
+
+def _refuse(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        raise _Attached
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _checked_int(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"an integer has {len(digits)} digits; at most {MOST_DIGITS} are taken")
+    return int(digits)
+
+
+class JsonCodec:
+    """Encodes and decodes the data of packets.
+
+    Args:
+        module: what has `dumps` and `loads` instead of the standard library, orjson for instance; None: the standard's.
+    """
+
+    def __init__(self, module: Any = None) -> None:
+        self._encode: Callable[[Any], str] = _standard_encoder()
+        self._scan: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
+        self._loads: Callable[[Any], Any] | None = None
+        self._dumps: Callable[..., Any] | None = None
+        if module not in (None, json, engineio_json):
+            self._dumps, self._loads = _compact(module), module.loads
+            self._encode = self._encode_by_module
+
+    # ---- out
+
+    def dumps(self, data: Any) -> tuple[str, list[bytes]]:
+        """Returns the JSON of data, and the bytes in it, in the order of their places.
+
+        Raises:
+            TypeError: a value is none of JSON's, nor bytes.
+            ValueError: data contains itself.
+        """
+        try:
+            return self._encode(data), []
+        except _Attached:
+            return self._with_attachments(data)
+        except RecursionError:
+            return json.dumps(data, separators=_SEPARATORS), []  # says what is wrong: it contains itself, or is deep
+
+    def _with_attachments(self, data: Any) -> tuple[str, list[bytes]]:
+        attachments: list[bytes] = []
+
+        def place(value: Any) -> dict[str, Any]:
+            if not isinstance(value, (bytes, bytearray)):
+                return _refuse(value)  # type: ignore[no-any-return]
+            attachments.append(bytes(value))
+            return {"_placeholder": True, "num": len(attachments) - 1}
+
+        if self._dumps is not None:
+            return _text(self._dumps(data, default=place)), attachments
+        return json.dumps(data, separators=_SEPARATORS, default=place), attachments
+
+    def _encode_by_module(self, data: Any) -> str:
+        assert self._dumps is not None
+        return _text(self._dumps(data, default=_refuse))
+
+    # ---- in
+
+    def loads(self, text: str) -> Any:
+        """Returns what JSON text says.
+
+        Raises:
+            MalformedPayload: it is none, is nested too deep, or has an integer of over MOST_DIGITS digits.
+        """
+        try:
+            if self._loads is not None:
+                return self._loads(text)
+            if len(text) > MOST_DIGITS and _RUN.search(text[::_EVERY]):
+                return json.loads(text, parse_int=_checked_int)
+            value, end = self._scan(text, 0)
+        except (ValueError, StopIteration, RecursionError) as error:
+            raise MalformedPayload(f"{text[:20]!r} is no JSON: {error}") from None
+        if end != len(text) and not text[end:].isspace():
+            raise MalformedPayload(f"behind the JSON {text[:20]!r} there is more")
+        return value
+
+
+def _compact(module: Any) -> Callable[..., Any]:
+    """The module's dumps, without spaces: orjson's has none, and does not know the argument."""
+    try:
+        module.dumps([], separators=_SEPARATORS, default=_refuse)
+    except TypeError:
+        return module.dumps  # type: ignore[no-any-return]
+    return partial(module.dumps, separators=_SEPARATORS)
+
+
+def _text(encoded: Any) -> str:
+    """orjson gives bytes."""
+    return encoded if isinstance(encoded, str) else str(encoded, "utf-8")
+
+
+def _standard_encoder() -> Callable[[Any], str]:
+    """json.dumps without what it does anew each time, which is half of its cost for a small payload."""
+    encoder = JSONEncoder(separators=_SEPARATORS, default=_refuse, check_circular=False)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    chunks = make(
+        None, _refuse, json.encoder.encode_basestring_ascii, None, _SEPARATORS[1], _SEPARATORS[0], False, False, True
+    )
+    join = "".join
+    return lambda data: join(chunks(data, 0))

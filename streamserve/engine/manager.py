@@ -1,0 +1,198 @@
+"""Who is in which room, and how an event reaches all of them: python-socketio's manager with the core below it.
+
+What programs and other managers (Redis, Kombu and the like) call stays as upstream has it. A client has no mapping of
+its own, leaving costs what it was in, and an event is encoded and framed once and sent by one call of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from bidict import ValueDuplicationError
+from socketio import packet
+from socketio.manager import Manager
+
+from streamserve.engine.rooms import Everyone, Namespace, Room, union
+
+if TYPE_CHECKING:
+    from streamserve.engine.session import Frame
+
+__all__ = ["FastManager", "fast"]
+
+
+class FastManager(Manager):  # type: ignore[misc]
+    """Rooms and emits for a SocketIOServer; arguments and meanings are those of `socketio.Manager`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.memberships: dict[str, dict[str, list[Any]]] = {}  # namespace → sid → rooms beside its own
+
+    # ---- who is there
+
+    def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
+        """A client is about to join a namespace; returns its sid there, None: it is in there already."""
+        sid: str = self.server.eio.generate_id()
+        try:
+            self.basic_enter_room(sid, namespace, None, eio_sid=eio_sid)
+        except ValueDuplicationError:
+            return None
+        self.pending_connect.setdefault(namespace, set()).add(sid)
+        return sid
+
+    def connect(self, sid: str, namespace: str) -> str | None:
+        """A client has joined a namespace; returns its sid."""
+        joined = sid if self.is_pre_connected(sid, namespace) else self.pre_connect(sid, namespace)
+        _settle(self.pending_connect, namespace, joined)
+        return joined
+
+    def pre_disconnect(self, sid: str, namespace: str) -> str | None:
+        """A client is about to leave: its handler still finds all of it."""
+        self.pending_disconnect.setdefault(namespace, set()).add(sid)
+        eio_sid: str | None = self.rooms[namespace][None].get(sid)
+        return eio_sid
+
+    def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        """A client leaves a namespace, and with it all rooms that it is in there."""
+        if namespace not in self.rooms:
+            return
+        for room in [*self.memberships.get(namespace, {}).get(sid, ()), None]:
+            self.basic_leave_room(sid, namespace, room)
+        self.callbacks.pop(sid, None)
+        _settle(self.pending_connect, namespace, sid)
+        _settle(self.pending_disconnect, namespace, sid)
+
+    # ---- rooms
+
+    def basic_enter_room(self, sid: str, namespace: str, room: Any, eio_sid: str | None = None) -> None:
+        """A client enters a room; None: the namespace.
+
+        Raises:
+            ValueError: it is not connected to the namespace, or the room is another client's own.
+        """
+        rooms = self.rooms.get(namespace)
+        if rooms is None:
+            if eio_sid is None:
+                raise ValueError("sid is not connected to requested namespace")
+            rooms = self.rooms[namespace] = Namespace()
+        everyone = rooms.get(None, {})
+        if room is None:
+            _enter_namespace(rooms, sid, eio_sid)
+        elif room in everyone:
+            if sid != room:
+                raise ValueError("cannot enter a sid room")
+        else:
+            self._enter(rooms, sid, namespace, room, everyone[sid] if eio_sid is None else eio_sid)
+
+    def _enter(self, rooms: Namespace, sid: str, namespace: str, room: Any, eio_sid: str) -> None:
+        members = rooms.get(room)
+        if members is None:
+            members = rooms[room] = Room()
+        if sid not in members:
+            members[sid] = eio_sid
+            self.memberships.setdefault(namespace, {}).setdefault(sid, []).append(room)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
+        """A client leaves a room; one that it is not in is fine."""
+        rooms = self.rooms.get(namespace, {})
+        members = rooms.get(room)
+        if members is None or sid not in members:
+            return
+        del members[sid]
+        if room is not None:
+            self._forget(sid, namespace, room)
+        if not members:
+            del rooms[room]
+            if not rooms:
+                del self.rooms[namespace]
+
+    def _forget(self, sid: str, namespace: str, room: Any) -> None:
+        clients = self.memberships[namespace]
+        entered = clients[sid]
+        entered.remove(room)
+        if not entered:
+            del clients[sid]
+            if not clients:
+                del self.memberships[namespace]
+
+    def get_rooms(self, sid: str, namespace: str) -> list[Any]:
+        """The rooms that a client is in: its own, then the others in the order of entering."""
+        if sid not in self.rooms.get(namespace, {}).get(None, ()):
+            return []
+        return [sid, *self.memberships.get(namespace, {}).get(sid, ())]
+
+    # ---- out
+
+    def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Any = None,
+        to: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sends an event to a client, to those in a room or in one of several, or to all of the namespace."""
+        server, room = self.server, to or room
+        if callback or not server.sends_plainly():
+            super().emit(event, data, namespace, room, skip_sid, callback, **kwargs)
+        elif namespace in self.rooms:
+            arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+            frames = server.frames(packet.EVENT, namespace, None, [event, *arguments])
+            skipped = skip_sid if isinstance(skip_sid, list) else () if skip_sid is None else (skip_sid,)
+            server.eio.in_loop(self.deliver, frames, namespace, room, skipped)
+
+    def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:
+        """Sends frames to those in a room, in the thread of the loop."""
+        rooms = self.rooms.get(namespace)
+        if rooms is None:
+            return
+        everyone: Any = rooms[None]
+        if room.__class__ is str and room in everyone:
+            if room not in skipped:
+                self.server.send_frames(everyone[room], namespace, frames)
+            return
+        several = hasattr(room, "__len__") and not isinstance(room, str)
+        members = union(rooms, room) if several else rooms.get(room)
+        if not members:
+            return
+        left_out = {members[sid] for sid in skipped if sid in members}
+        for eio_sid in self.server.admission.clients(namespace):
+            if eio_sid not in left_out and everyone._invm.get(eio_sid) in members:
+                self.server.admission.keeps(eio_sid, namespace, frames)
+                left_out.add(eio_sid)
+        eio = self.server.eio
+        members.targets(eio).send(frames, [eio.sockets[eio_sid] for eio_sid in left_out if eio_sid in eio.sockets])
+
+
+def _settle(pending: dict[str, set[str]], namespace: str, sid: str | None) -> None:
+    sids = pending.get(namespace)
+    if sids is not None:
+        sids.discard(sid or "")
+        if not sids:
+            del pending[namespace]
+
+
+def _enter_namespace(rooms: Namespace, sid: str, eio_sid: str | None) -> None:
+    everyone: Any = rooms.get(None)
+    if everyone is None:
+        everyone = rooms[None] = Everyone()
+    if eio_sid is None:
+        eio_sid = everyone[sid]
+    elif eio_sid in everyone._invm:
+        raise ValueDuplicationError(eio_sid)
+    everyone[sid] = eio_sid
+
+
+def fast(manager: Any) -> Any:
+    """Puts FastManager below a manager that was made by the program, of Redis for instance.
+
+    Its class is replaced by one that inherits from both: what it does not do itself is FastManager's.
+    """
+    kind = type(manager)
+    if isinstance(manager, Manager) and not isinstance(manager, FastManager):
+        manager.__class__ = FastManager if kind is Manager else type(kind.__name__, (kind, FastManager), {})
+        manager.memberships = {}
+    return manager

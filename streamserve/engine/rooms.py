@@ -1,0 +1,95 @@
+"""Rooms: who is in them as python-socketio has it, and beside it the connections of the core that they mean.
+
+python-socketio's managers keep `rooms[namespace][room][sid] = eio_sid`. A Room is that inner mapping; the array of
+connections for the core is made when something is sent there, and kept until somebody enters, leaves or changes the
+transport. The room that each client has of its own, named like its sid, is not kept at all: it is seen through the
+room of all, whose name is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from streamserve.engine.broadcast import Targets
+
+if TYPE_CHECKING:
+    from streamserve.engine.server import EngineServer
+
+__all__ = ["Everyone", "Namespace", "Room", "union"]
+
+
+class Room(dict[str, str]):
+    """sid → eio_sid of those who are in it."""
+
+    __slots__ = ("_epoch", "_targets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._targets: Targets | None = None
+        self._epoch = 0
+
+    @property
+    def _fwdm(self) -> Room:
+        """python-socketio's name for the mapping itself: its own rooms are mappings both ways."""
+        return self
+
+    def __setitem__(self, sid: str, eio_sid: str) -> None:
+        self._targets = None
+        super().__setitem__(sid, eio_sid)
+
+    def __delitem__(self, sid: str) -> None:
+        super().__delitem__(sid)
+        self._targets = None
+
+    def targets(self, eio: EngineServer) -> Targets:
+        """Whom what is sent here goes to."""
+        if self._targets is None or self._epoch != eio.epoch:
+            self._targets = Targets(self.values(), eio)
+            self._epoch = eio.epoch
+        return self._targets
+
+
+class Everyone(Room):
+    """The room of all clients of a namespace; known by eio_sid too."""
+
+    __slots__ = ("_invm",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._invm: dict[str, str] = {}
+
+    def __setitem__(self, sid: str, eio_sid: str) -> None:
+        super().__setitem__(sid, eio_sid)
+        self._invm[eio_sid] = sid
+
+    def __delitem__(self, sid: str) -> None:
+        eio_sid = self[sid]
+        super().__delitem__(sid)
+        del self._invm[eio_sid]
+
+
+class Namespace(dict[Any, Room]):
+    """Room name → Room. A sid is the name of a room, too, in which only that client is."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: Any) -> bool:
+        return super().__contains__(name) or name in self.get(None, ())
+
+    def __missing__(self, name: Any) -> Room:
+        everyone = self.get(None)
+        if name is None or everyone is None or name not in everyone:
+            raise KeyError(name)
+        own = Room()
+        own[name] = everyone[name]
+        return own
+
+
+def union(rooms: Namespace, names: Iterable[Any]) -> Room:
+    """Those who are in at least one of several rooms."""
+    together = Room()
+    for name in names:
+        if name in rooms:
+            together.update(rooms[name])
+    return together

@@ -1,0 +1,157 @@
+"""In which order a client's packets are dealt with, and which of them wait for which."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import websocket
+
+from streamserve.socketio_server import SocketIOServer
+from streamserve.sync.event import Event
+from tests.socketio.conftest import Host
+from tests.support.server import eventually
+
+Wire = websocket.WebSocket
+Open = Callable[[SocketIOServer], Wire]
+
+
+@pytest.fixture
+def wire(host: Host) -> Iterator[Open]:
+    """A raw WebSocket that has read the open packet."""
+    with ExitStack() as stack:
+
+        def connect(sio: SocketIOServer) -> Wire:
+            url = f"ws://127.0.0.1:{host(sio).port}/socket.io/?EIO=4&transport=websocket"
+            client = websocket.create_connection(url, timeout=60)
+            stack.callback(client.shutdown)
+            assert client.recv().startswith("0{")
+            return client
+
+        yield connect
+
+
+def joined(client: Wire) -> str:
+    client.send("40")
+    answer = client.recv()
+    assert answer.startswith("40{")
+    return str(json.loads(answer[2:])["sid"])
+
+
+def test_what_comes_while_a_connect_handler_waits_is_dealt_with_after_it_in_order(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("connect", lambda sid, environ: log.append(("connect", gate.wait())))
+    sio.on("event", lambda sid, number: log.append(number))
+    sio.on("disconnect", lambda sid, reason: log.append(reason))
+    client = wire(sio)
+    client.send("40")
+    for number in range(20):
+        client.send(f'42["event",{number}]')
+    client.send("41")
+    (session,) = sio.eio.sockets.values()
+    eventually(lambda: session._inbox is not None and len(session._inbox) == 21, "all have come")
+    assert log == []
+    sio.eio.in_loop(gate.set)
+    assert client.recv().startswith("40{")
+    client.send("430[]")  # of no namespace any more: ignored, but behind all else
+    client.send("2")  # a client does not ping: the end
+    assert client.recv() == ""
+    assert log == [("connect", True), *range(20), "client disconnect"]
+
+
+def test_events_run_beside_each_other(wire: Open) -> None:
+    sio, gate = SocketIOServer(), Event()
+    sio.on("slow", lambda sid: gate.wait() and "slow")
+    sio.on("quick", lambda sid: gate.set() or "quick")
+    client = wire(sio)
+    joined(client)
+    client.send('421["slow"]')
+    client.send('422["quick"]')
+    assert {client.recv(), client.recv()} == {'431["slow"]', '432["quick"]'}
+
+
+def test_without_async_handlers_one_waits_for_the_other(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(async_handlers=False), Event(), []
+    sio.on("slow", lambda sid: log.append("slow begins") or (gate.wait() and log.append("slow ends")))
+    sio.on("quick", lambda sid: log.append("quick"))
+    client = wire(sio)
+    joined(client)
+    client.send('421["slow"]')
+    client.send('422["quick"]')
+    eventually(lambda: log == ["slow begins"], "the first runs")
+    sio.eio.in_loop(gate.set)
+    assert [client.recv(), client.recv()] == ["431[]", "432[]"]
+    assert log == ["slow begins", "slow ends", "quick"]
+
+
+def test_a_handler_that_fails_is_reported_and_others_go_on(wire: Open, caplog: pytest.LogCaptureFixture) -> None:
+    sio = SocketIOServer()
+    sio.on("bad", lambda sid: 1 / 0)
+    sio.on("good", lambda sid: "good")
+    client = wire(sio)
+    joined(client)
+    client.send('421["bad"]')
+    client.send('422["good"]')
+    assert client.recv() == '432["good"]'
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("skipped", [1, 40])
+def test_a_broadcast_leaves_out_whom_it_is_told_to(wire: Open, host: Host, skipped: int) -> None:
+    sio = SocketIOServer()
+    sids: list[str] = []
+    sio.on("connect", lambda sid, environ: sids.append(sid))
+    sio.on("tell", lambda sid, number: sio.emit("told", number, skip_sid=sids[:skipped]))
+    first = wire(sio)
+    joined(first)
+    url = f"ws://127.0.0.1:{first.sock.getpeername()[1]}/socket.io/?EIO=4&transport=websocket"
+    clients = [first]
+    with ExitStack() as stack:
+        for _ in range(skipped):
+            client = websocket.create_connection(url, timeout=60)
+            stack.callback(client.shutdown)
+            assert client.recv().startswith("0{")
+            joined(client)
+            clients.append(client)
+        last = clients[-1]
+        last.send('42["tell",7]')
+        assert last.recv() == '42["told",7]'
+        sio.eio.in_loop(sio.emit, "all")
+        assert [client.recv() for client in clients] == ['42["all"]'] * len(clients)
+
+
+def test_a_broadcast_reaches_each_transport_and_namespace_once(wire: Open) -> None:
+    sio = SocketIOServer(namespaces="*")
+    sio.on("to_room", lambda sid, data: sio.emit("here", data, to=["a", "b"], namespace="/x"), namespace="/x")
+    sio.on("enter", lambda sid, room: sio.enter_room(sid, room, namespace="/x"), namespace="/x")
+    client = wire(sio)
+    client.send("40/x,")
+    assert client.recv().startswith("40/x,{")
+    for message in ('42/x,1["enter","a"]', '42/x,2["enter","b"]'):
+        client.send(message)
+        assert client.recv() == f"43/x,{message[5]}[]"
+    client.send('42/x,["to_room",{"é":[1]}]')
+    assert client.recv() == '42/x,["here",{"\\u00e9":[1]}]'
+    client.send('42/x,9["to_room","end"]')
+    assert client.recv() == '42/x,["here","end"]'
+    assert client.recv() == "43/x,9[]"
+
+
+def test_emits_of_one_turn_leave_in_order(wire: Open) -> None:
+    sio = SocketIOServer()
+
+    def burst(sid: str) -> None:
+        for number in range(200):
+            sio.emit("n", number, to=sid if number % 3 else None)
+            if number == 100:
+                sio.emit("bytes", b"\x00\x01")
+
+    sio.on("burst", burst)
+    client = wire(sio)
+    joined(client)
+    client.send('42["burst"]')
+    got: list[Any] = [client.recv() for _ in range(202)]
+    expected: list[Any] = [f'42["n",{number}]' for number in range(200)]
+    expected[101:101] = ['451-["bytes",{"_placeholder":true,"num":0}]', b"\x00\x01"]
+    assert got == expected
