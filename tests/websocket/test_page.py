@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.wsgi.test_behind_a_proxy import Nginx
 PAGE = (Path(__file__).parents[2] / "docs/websocket.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
 PROGRAMS = {match[1]: text for _, text in BLOCKS if (match := re.match(r"# (\w+)\.py\n", text))}
+PROGRAMS_OF_THE_PAGE = "chat django_app echo flask_app flask_sock_app lines login ticker".split()
 COMMANDS = re.findall(r"^    (streamserve .*)$", PAGE, re.MULTILINE)
 
 Open = Callable[..., websocket.WebSocket]
@@ -50,7 +52,7 @@ def connect() -> Iterator[Open]:
 
 
 def test_every_block_of_the_page_is_run_here() -> None:
-    assert sorted(PROGRAMS) == ["chat", "django_app", "echo", "flask_app", "login", "ticker"]
+    assert sorted(PROGRAMS) == PROGRAMS_OF_THE_PAGE
     assert [language for language, text in BLOCKS if text not in PROGRAMS.values()] == ["nginx"]
     assert len(COMMANDS) == 4
 
@@ -96,6 +98,30 @@ def test_ticker_begins_again_when_someone_comes(program: ServeProgram, connect: 
     assert second.recv()
     first.close()
     assert second.recv()
+
+
+def test_flask_sock_runs_on_the_raw_socket(program: ServeProgram, connect: Open) -> None:
+    url = program("flask_sock_app")
+    one, other = connect(url, "/echo"), connect(url, "/echo")
+    for client in (one, other, one):
+        client.send("hello")
+        assert client.recv() == "hello"
+    one.close()
+    assert requests.get(f"{url}/elsewhere", timeout=60).status_code == 404
+
+
+def test_lines_are_a_protocol_of_their_own(program: ServeProgram) -> None:
+    url = program("lines")
+    assert requests.get(url, timeout=60).status_code == 426
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client, client.makefile("rb") as reader:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: lines\r\n\r\nfirst\n")
+        assert reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+        while reader.readline() != b"\r\n":
+            continue
+        assert reader.readline() == b"FIRST\n"
+        client.sendall(b"second\n")
+        assert reader.readline() == b"SECOND\n"
 
 
 @pytest.mark.parametrize("name", ["flask_app", "django_app"])
