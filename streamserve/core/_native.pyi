@@ -462,6 +462,8 @@ class Lib:
     SS_COUNT_POLLS: int
     SS_COUNT_TLS: int
     SS_COUNT_HELD_BYTES: int
+    SS_COUNT_SKIPPED: int
+    SS_COUNT_OVERLOADED: int
     SS_COUNT_KINDS: int
     def ss_counts(self, loop: CData, counts: CData, /) -> None: ...
 

@@ -244,4 +244,6 @@ void ss_counts(const ss_loop *loop, int64_t *counts) {
     counts[SS_COUNT_ACCEPTED] = streams->accepted;
     counts[SS_COUNT_TLS] = streams->tls;
     counts[SS_COUNT_HELD_BYTES] = streams->held_bytes;
+    counts[SS_COUNT_SKIPPED] = streams->skipped;
+    counts[SS_COUNT_OVERLOADED] = streams->overloaded;
 }

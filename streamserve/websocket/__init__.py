@@ -4,5 +4,6 @@ from streamserve.errors import WebSocketClosed
 from streamserve.websocket.application import Resource, WebSocketApplication
 from streamserve.websocket.broadcast import broadcast
 from streamserve.websocket.connection import WebSocket
+from streamserve.websocket.slow_clients import slow_clients
 
-__all__ = ["Resource", "WebSocket", "WebSocketApplication", "WebSocketClosed", "broadcast"]
+__all__ = ["Resource", "WebSocket", "WebSocketApplication", "WebSocketClosed", "broadcast", "slow_clients"]

@@ -239,6 +239,8 @@ def test_a_broadcast_waits_for_nobody(loop: Loop, listening: Listening, drop: in
                 continue
     lib.ss_frame_free(frame_)
     assert held < 50_000, "a queue holds frames by their pointers"
+    assert loop.counts()[lib.SS_COUNT_SKIPPED if drop else lib.SS_COUNT_OVERLOADED] == 1
+    assert loop.counts()[lib.SS_COUNT_OVERLOADED if drop else lib.SS_COUNT_SKIPPED] == 0
     if drop:
         assert listener.messages == []
         assert listener.close(slow_handle) == lib.SS_OK

@@ -8,7 +8,7 @@ import websocket as websocket_client
 
 from streamserve import sleep, spawn
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
-from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast
+from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast, slow_clients
 from streamserve.websocket.inbox import Inbox
 from tests.support.server import Running, eventually
 from tests.websocket.conftest import Connect, Serve
@@ -63,6 +63,16 @@ def test_a_handshake_that_is_none_is_told_why(
     assert response.get("server") == "streamserve"
     assert response.get("upgrade") == ("websocket" if status == 426 else None)
     assert response.get("sec-websocket-version") == ("13" if status == 426 else None)
+
+
+@pytest.mark.parametrize("name", ["Origin", "Protocol", "Extensions", "Version", "Key", "Cookie"])
+def test_bytes_beyond_ascii_in_a_handshake_are_no_crash(serve: Serve, name: str) -> None:
+    field = name if name in ("Origin", "Cookie") else f"Sec-WebSocket-{name}"
+    fields = [line for line in HANDSHAKE.splitlines() if not line.startswith(field.encode())]
+    with serve(echo, websocket_compression="on").client() as client:
+        client.send(b"\r\n".join([*fields, field.encode() + b": \xff\xe4\x80", b"", b""]))
+        status = client.head().status
+    assert status == {"Origin": 403, "Version": 426, "Key": 400}.get(name, 101)
 
 
 def test_a_framework_that_catches_the_refusal_changes_nothing_of_its_answer(
@@ -588,6 +598,29 @@ def test_broadcast_from_a_native_thread(serve: Serve, connect: Connect, room: ty
     eventually(lambda: len(room.clients) == 3, "all are in")
     assert broadcast(room.clients, b"to all") == 3
     assert [client.recv() for client in clients] == [b"to all"] * 3
+
+
+@pytest.mark.parametrize("slow", ["skip", "close"])
+def test_a_broadcast_waits_for_no_slow_client_and_counts_it(
+    serve: Serve, connect: Connect, room: type[Room], slow: str
+) -> None:
+    server = serve(Resource({"/": room}), websocket_slow=slow, websocket_queue=65536)
+    stuck = connect(server, sockopt=[(1, 8, 4096)])  # SOL_SOCKET, SO_RCVBUF
+    quick = connect(server)
+    eventually(lambda: len(room.clients) == 2, "both are in")
+    sent, reached = 0, 2
+    while reached == 2:
+        assert sent < 10_000, "the kernel takes no end of it"
+        reached = server.call(broadcast, room.clients, b"x" * 50_000)
+        assert quick.recv() == b"x" * 50_000
+        sent += 1
+    assert server.call(slow_clients) == ((1, 0) if slow == "skip" else (0, 1))
+    if slow == "close":
+        eventually(lambda: room.log == ["1013 "], "it is thrown out")
+    else:
+        assert [len(stuck.recv()) for _ in range(sent - 1)] == [50_000] * (sent - 1)
+        eventually(lambda: server.call(broadcast, room.clients, "once more") == 2, "it gets what comes later")
+        assert stuck.recv() == "once more"
 
 
 def test_a_background_greenlet_pushes(serve: Serve, connect: Connect) -> None:

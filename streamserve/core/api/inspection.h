@@ -20,6 +20,8 @@ enum ss_count {
     SS_COUNT_POLLS,        /* ever */
     SS_COUNT_TLS,          /* connections of which Python keeps the TLS state */
     SS_COUNT_HELD_BYTES,   /* input and output buffers of connections, as allocated */
+    SS_COUNT_SKIPPED,      /* recipients that broadcasts left out, ever */
+    SS_COUNT_OVERLOADED,   /* WebSockets that broadcasts ended with 1013, ever */
     SS_COUNT_KINDS
 };
 void ss_counts(const ss_loop *loop, int64_t *counts); /* SS_COUNT_KINDS words */

@@ -143,6 +143,7 @@ typedef struct {
     uint32_t spare_count, buffers;
     uint32_t connections, files, tls;
     int64_t queued_bytes, accepted;
+    int64_t skipped, overloaded; /* ever: recipients of broadcasts that were over their limit, left out and ended */
     int64_t held_bytes;      /* allocated for input and output of all connections */
     ss_io endings;           /* on the pending list while tls_ended is not empty; it has no slot */
     ss_tls *tls_ended;       /* connections that are over, which Python is to be told */

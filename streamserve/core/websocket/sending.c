@@ -174,6 +174,8 @@ int64_t ss_ws_broadcast(ss_loop *loop, const int64_t *handles, int64_t count, co
         if (answer != SS_WAIT)
             continue;
         ++*skipped;
+        ss_streams_of(loop)->skipped += ws->drop;
+        ss_streams_of(loop)->overloaded += !ws->drop;
         if (!ws->drop) {
             ws->code = SS_WS_OVERLOADED;
             ss_pending_add(loop, &ws->stream.io);
