@@ -22,6 +22,7 @@ from socketio.server import Server
 
 from streamserve.core import lib
 from streamserve.engine.admission import Admission
+from streamserve.engine.handlers import HandlerFailed, call, call_class
 from streamserve.engine.json_codec import JsonCodec
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
@@ -161,6 +162,36 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self._refuse(eio_sid, name, "Connection refused by server")
         finally:
             self.admission.end(eio_sid, name)
+
+    def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
+        """Calls the handler of an event, once.
+
+        Raises:
+            HandlerFailed: that of connect raised TypeError.
+        """
+        if event in self.reserved_events:
+            return self._trigger_reserved(event, namespace, args)
+        handler, found = self._get_event_handler(event, namespace, args)
+        if handler:
+            return handler(*found)
+        handler, found = self._get_namespace_handler(namespace, args)
+        return handler.trigger_event(event, *found) if handler else self.not_handled
+
+    def _trigger_reserved(self, event: str, namespace: str, args: tuple[Any, ...]) -> Any:
+        """Calls the handler of connect or disconnect; the client of one that fails is let go of all the same."""
+        try:
+            handler, found = self._get_event_handler(event, namespace, args)
+            if handler:
+                return call(handler, found)
+            handler, found = self._get_namespace_handler(namespace, args)
+            return call_class(handler, event, found) if handler else self.not_handled
+        except Exception as error:
+            if event == "disconnect":
+                self.logger.exception("disconnect handler error")
+            elif isinstance(error, TypeError):
+                raise HandlerFailed(f"{type(error).__name__}: {error}") from error
+            else:
+                raise
 
     def _refuse(self, eio_sid: str, namespace: str, message: str) -> None:
         refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
