@@ -258,7 +258,7 @@ class WebSocket:
         if len(payload) > 125:
             raise LocalProtocolError(f"the payload of a ping has {len(payload)} bytes; at most 125 are allowed")
         queued = _send(self._sockets.core, self.handle, _PING, payload, len(payload), 0)
-        if queued < 0:
+        if not 0 <= queued < self._sockets.high_water:
             self._not_taken(queued, _PING, payload, 0)
 
     def _not_taken(self, queued: int, opcode: int, data: bytes, flags: int) -> None:

@@ -1,14 +1,15 @@
-"""The WebSocket that a WSGI application holds: its beginning, messages both ways, and its end."""
+"""The WebSocket that a WSGI application holds: messages both ways, and its end."""
 
 import threading
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import websocket as websocket_client
 
-from streamserve import sleep, spawn
+from streamserve import sleep
+from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
-from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast, slow_clients
+from streamserve.websocket import WebSocket, broadcast
 from streamserve.websocket.inbox import Inbox
 from tests.support.server import Running, eventually
 from tests.websocket.conftest import Connect, Serve
@@ -29,172 +30,6 @@ def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"websocket" if "wsgi.websocket" in environ else b"none"]
-
-
-# ---- the beginning
-
-
-def test_the_answer_is_that_of_the_rfcs_example(serve: Serve) -> None:
-    with serve(echo).client() as client:
-        client.send(HANDSHAKE + b"\r\n")
-        head = client.head()
-    assert (head.status, head.get("upgrade"), head.get("connection")) == (101, "websocket", "Upgrade")
-    assert head.get("sec-websocket-accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "reason"),
-    [
-        ((b"Version: 13", b"Version: 12"), 426, "Sec-WebSocket-Version is '12'; this server speaks 13"),
-        ((b"Sec-WebSocket-Version: 13\r\n", b""), 426, "Sec-WebSocket-Version is ''"),
-        ((b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ="), 400, "Sec-WebSocket-Key is 'c2hvcnQ=', not 16 bytes"),
-        ((b"dGhlIHNhbXBsZSBub25jZQ==", b"\xff\xfe"), 400, "Sec-WebSocket-Key is"),
-        ((b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""), 400, "Sec-WebSocket-Key is ''"),
-        ((b"GET", b"POST"), 400, "is a GET of HTTP/1.1"),
-        ((b"Host: a\r\n", b"Host: a\r\nOrigin: https://evil.example\r\n"), 403, "the origin 'https://evil.example'"),
-    ],
-)
-def test_a_handshake_that_is_none_is_told_why(
-    serve: Serve, change: tuple[bytes, bytes], status: int, reason: str
-) -> None:
-    response = serve(echo).ask(HANDSHAKE.replace(*change) + b"\r\n")
-    assert response.status == status
-    assert reason in response.body.decode("latin-1")
-    assert response.get("server") == "streamserve"
-    assert response.get("upgrade") == ("websocket" if status == 426 else None)
-    assert response.get("sec-websocket-version") == ("13" if status == 426 else None)
-
-
-@pytest.mark.parametrize("name", ["Origin", "Protocol", "Extensions", "Version", "Key", "Cookie"])
-def test_bytes_beyond_ascii_in_a_handshake_are_no_crash(serve: Serve, name: str) -> None:
-    field = name if name in ("Origin", "Cookie") else f"Sec-WebSocket-{name}"
-    fields = [line for line in HANDSHAKE.splitlines() if not line.startswith(field.encode())]
-    with serve(echo, websocket_compression="on").client() as client:
-        client.send(b"\r\n".join([*fields, field.encode() + b": \xff\xe4\x80", b"", b""]))
-        status = client.head().status
-    assert status == {"Origin": 403, "Version": 426, "Key": 400}.get(name, 101)
-
-
-def test_a_framework_that_catches_the_refusal_changes_nothing_of_its_answer(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    def catches(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        try:
-            return echo(environ, start_response)
-        except Exception:
-            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
-            return [b"caught"]
-
-    caplog.set_level("INFO")
-    with serve(catches).client() as client:
-        client.send(HANDSHAKE + b"Origin: https://evil.example\r\n\r\n")
-        response = client.response()
-        assert response.status == 403 and b"websocket_origins allows same" in response.body
-        client.send(HANDSHAKE + b"\r\n")
-        assert client.head().status == 101
-    assert "refused with 403: the origin 'https://evil.example'" in caplog.text
-
-
-def test_an_application_can_answer_a_handshake_like_any_request(serve: Serve) -> None:
-    def refuses(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("401 Unauthorized", [("Content-Type", "text/plain")])
-        return [b"Who are you?"]
-
-    with serve(refuses).client() as client:
-        for _ in range(2):
-            client.send(HANDSHAKE + b"\r\n")
-            assert client.response().status == 401
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        (b"", b"none"),
-        (b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"none"),
-        (b"Upgrade: websocket\r\n", b"none"),
-        (b"Connection: keep-alive, upgrade\r\nUpgrade: WebSocket\r\n", b"websocket"),
-    ],
-)
-def test_only_who_offers_it_has_a_websocket(serve: Serve, fields: bytes, expected: bytes) -> None:
-    assert serve(plain).ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n").body == expected
-
-
-@pytest.mark.parametrize(
-    ("allowed", "origin", "accepted"),
-    [
-        ("same", "http://a", True),
-        ("same", "http://a:80", False),
-        ("same", "https://a", False),
-        ("*", "https://anywhere.example", True),
-        ("https://one.example, https://two.example", "https://two.example", True),
-        ("https://one.example", "http://a", False),
-        ("https://one.example", "null", False),
-    ],
-)
-def test_the_origins_of_pages_are_a_setting(serve: Serve, allowed: str, origin: str, accepted: bool) -> None:
-    with serve(echo, websocket_origins=allowed).client() as client:
-        client.send(HANDSHAKE + b"Origin: " + origin.encode() + b"\r\n\r\n")
-        assert client.head().status == (101 if accepted else 403)
-
-
-def test_subprotocol_and_headers_are_the_applications_to_choose(serve: Serve, connect: Connect) -> None:
-    def chooses(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        websocket = environ["wsgi.websocket"]
-        assert not websocket.accepted and websocket.subprotocols == ["a", "b"]
-        websocket.accept("b", [("Set-Cookie", "x=1")])
-        websocket.send(f"{websocket.accepted} {websocket.protocol}")
-        return []
-
-    client = connect(serve(chooses), subprotocols=["a", "b"])
-    assert client.getsubprotocol() == "b"
-    assert client.getheaders()["set-cookie"] == "x=1"
-    assert client.recv() == "True b"
-
-
-def test_what_may_not_stand_in_a_handshake_is_a_fault_of_the_application(serve: Serve, connect: Connect) -> None:
-    faults: list[str] = []
-
-    def errs(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        websocket = environ["wsgi.websocket"]
-        for arguments in [("c",), (None, [("Connection", "x")]), (None, [("A", "b\r\nC: d")]), ("b", [("A b", "c")])]:
-            try:
-                websocket.accept(*arguments)
-            except LocalProtocolError as error:
-                faults.append(str(error))
-        websocket.accept("b")
-        try:
-            websocket.accept()
-        except LocalProtocolError as error:
-            faults.append(str(error))
-        return []
-
-    connect(serve(errs), subprotocols=["b"]).recv()
-    assert len(faults) == 5 and "does not offer the subprotocol 'c'" in faults[0] and "'Connection'" in faults[1]
-
-
-@pytest.mark.parametrize("use", ["accept", "receive", "send"])
-def test_a_client_that_leaves_before_the_101_leaves_nothing(serve: Serve, use: str) -> None:
-    asked, left = threading.Event(), threading.Event()
-    faults: list[BaseException] = []
-
-    def late(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        asked.set()
-        left.wait(60)
-        websocket = environ["wsgi.websocket"]
-        try:
-            getattr(websocket, use)(*["message"] * (use == "send"))
-        except WebSocketClosed as error:
-            faults.append(error)
-            raise
-        return []
-
-    with serve(late) as server:
-        client = server.client()
-        client.send(HANDSHAKE + b"\r\n")
-        asked.wait(60)
-        client.reset()
-        left.set()
-        eventually(lambda: faults, "the application learns of it")
 
 
 # ---- messages
@@ -281,6 +116,28 @@ def test_a_writer_waits_for_a_slow_client(serve: Serve, connect: Connect) -> Non
     for _ in range(100):
         assert client.recv() == b"y" * 100_000
     assert eventually(lambda: len(sent) == 100, "all is sent")
+
+
+def test_pings_wait_for_a_slow_client_too(serve: Serve, connect: Connect) -> None:
+    sent: list[int] = []
+
+    def pings(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["wsgi.websocket"]
+        with pytest.raises(LocalProtocolError, match="has 126 bytes; at most 125"):
+            websocket.ping(b"x" * 126)
+        with pytest.raises(WebSocketClosed):
+            while True:
+                websocket.ping(b"y" * 125)
+                sent.append(1)
+        return []
+
+    server = serve(pings)
+    client = connect(server, sockopt=[(1, 8, 4096)])  # SOL_SOCKET, SO_RCVBUF
+    eventually(server.waiters, "the one who pings waits")
+    assert server.count(lib.SS_COUNT_QUEUED_BYTES) < 200_000
+    before = len(sent)
+    while len(sent) == before:
+        assert client.sock.recv(1 << 16)
 
 
 def test_send_from_another_native_thread(serve: Serve, connect: Connect) -> None:
@@ -430,206 +287,3 @@ def test_a_client_that_never_answers_does_not_hold_a_stop_up(serve: Serve, conne
     assert server.stop(timeout=2).result(60) == 0, "the application sees the end before the deadline"
     assert codes == [1006]
     assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x03\xe9")
-
-
-# ---- without a greenlet, and to many
-
-
-class Room(WebSocketApplication):
-    """What is said by one is heard by all."""
-
-    clients: ClassVar[list[WebSocket]] = []
-    log: ClassVar[list[str]] = []
-
-    def on_open(self) -> None:
-        self.clients.append(self.ws)
-
-    def on_message(self, message: str | bytes) -> None:
-        if message == "wait":
-            sleep(0.01)
-        if message == "fail":
-            raise RuntimeError("on_message failed")
-        broadcast(self.clients, message)
-
-    def on_close(self, reason: str) -> None:
-        self.clients.remove(self.ws)
-        self.log.append(f"{self.ws.close_code} {reason}")
-
-
-@pytest.fixture
-def room() -> type[Room]:
-    return type("Room", (Room,), {"clients": [], "log": []})
-
-
-def test_a_resource_holds_no_greenlet_between_messages(serve: Serve, connect: Connect, room: type[Room]) -> None:
-    server = serve(Resource({"/room": room, "/.*": plain}))
-    assert server.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").body == b"none"
-    clients = [connect(server, "/room") for _ in range(3)]
-    eventually(lambda: len(room.clients) == 3, "all are in")
-    assert server.server.active == 0
-    clients[0].send("hello")
-    assert [client.recv() for client in clients] == ["hello"] * 3
-    clients[0].close(1000, b"bye")
-    eventually(lambda: room.log == ["1000 bye"], "it leaves")
-    clients[1].send("again")
-    assert [client.recv() for client in clients[1:]] == ["again"] * 2
-
-
-def test_messages_of_one_client_are_handled_in_order_also_when_a_handler_waits(
-    serve: Serve, connect: Connect, room: type[Room]
-) -> None:
-    client = connect(serve(Resource({"/": room})))
-    for message in ["wait", "1", "wait", "2", "3"]:
-        client.send(message)
-    assert [client.recv() for _ in range(5)] == ["wait", "1", "wait", "2", "3"]
-
-
-def test_a_handler_gets_all_that_came_before_it_also_from_a_peer_that_was_stopped(
-    serve: Serve, connect: Connect
-) -> None:
-    go = threading.Event()
-
-    class Last:
-        def __init__(self, websocket: WebSocket) -> None:
-            self.ws, self.seen = websocket, 0
-
-        def on_message(self, message: str | bytes) -> None:
-            assert message == bytes([self.seen]) * 100_000
-            self.seen += 1
-            if self.seen == 50:
-                self.ws.send("all")
-
-        def on_close(self, reason: str) -> None:
-            pass
-
-    def late(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        websocket = environ["wsgi.websocket"]
-        websocket.accept()
-        while not go.is_set():
-            sleep(0.001)
-        websocket.handle_by(Last(websocket))
-        return []
-
-    server = serve(late)
-    client = connect(server)
-    writer = threading.Thread(target=lambda: [client.send_binary(bytes([number]) * 100_000) for number in range(50)])
-    writer.start()
-    eventually(lambda: paused_inbox(server), "it pauses")
-    go.set()
-    assert client.recv() == "all"
-    writer.join()
-
-
-def test_a_handler_that_waits_keeps_nobody_else_waiting(serve: Serve, connect: Connect) -> None:
-    release = threading.Event()
-
-    class Waits(WebSocketApplication):
-        def on_message(self, message: str | bytes) -> None:
-            while message == "wait" and not release.is_set():
-                sleep(0.001)
-            self.ws.send(message)
-
-    server = serve(Resource({"/": Waits}))
-    slow, quick = connect(server), connect(server)
-    slow.send("wait")
-    quick.send("quick")
-    assert quick.recv() == "quick"
-    release.set()
-    assert slow.recv() == "wait"
-
-
-def test_a_handler_that_closes_and_is_still_busy_when_the_answer_comes_hears_of_the_end(
-    serve: Serve, connect: Connect
-) -> None:
-    ended = threading.Event()
-
-    class Closes(WebSocketApplication):
-        def on_message(self, message: str | bytes) -> None:
-            self.ws.close(4000)
-            while self.ws.handle in self.ws._sockets.open:
-                sleep(0.001)
-
-        def on_close(self, reason: str) -> None:
-            ended.set()
-
-    client = connect(serve(Resource({"/": Closes})))
-    client.send("close")
-    assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x0f\xa0")  # and answers it
-    assert ended.wait(60)
-
-
-def test_messages_of_one_poll_come_as_they_were_sent(serve: Serve, connect: Connect) -> None:
-    class Echo(WebSocketApplication):
-        def on_message(self, message: str | bytes) -> None:
-            self.ws.send(message)
-
-    client = connect(serve(Resource({"/": Echo})))
-    for sent in (
-        ["a", "", "bc"],
-        ["ä", "", "b", "€"],
-        [b"\xff\x00", "a", b"", "ä"],
-        [b"x" * 1024, b"y" * 1025, "z" * 70000, "a"],
-    ):
-        client.sock.sendall(
-            b"".join(websocket_client.ABNF.create_frame(one, 1 if isinstance(one, str) else 2).format() for one in sent)
-        )
-        got = [client.recv_data() for _ in sent]
-        assert got == [(1, one.encode()) if isinstance(one, str) else (2, one) for one in sent]
-
-
-def test_an_on_message_that_raises_ends_with_1011(
-    serve: Serve, connect: Connect, room: type[Room], caplog: pytest.LogCaptureFixture
-) -> None:
-    client = connect(serve(Resource({"/": room})))
-    client.send("fail")
-    assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x03\xf3")
-    assert caplog.text.count("RuntimeError: on_message failed") == 1
-
-
-def test_a_path_of_websockets_asks_for_an_upgrade(serve: Serve, room: type[Room]) -> None:
-    response = serve(Resource({"/": room})).ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert (response.status, response.get("upgrade")) == (426, "websocket")
-    response = serve(Resource({"/": room})).ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert response.status == 404
-
-
-def test_broadcast_from_a_native_thread(serve: Serve, connect: Connect, room: type[Room]) -> None:
-    clients = [connect(server, "/") for server in [serve(Resource({"/": room}))] for _ in range(3)]
-    eventually(lambda: len(room.clients) == 3, "all are in")
-    assert broadcast(room.clients, b"to all") == 3
-    assert [client.recv() for client in clients] == [b"to all"] * 3
-
-
-@pytest.mark.parametrize("slow", ["skip", "close"])
-def test_a_broadcast_waits_for_no_slow_client_and_counts_it(
-    serve: Serve, connect: Connect, room: type[Room], slow: str
-) -> None:
-    server = serve(Resource({"/": room}), websocket_slow=slow, websocket_queue=65536)
-    stuck = connect(server, sockopt=[(1, 8, 4096)])  # SOL_SOCKET, SO_RCVBUF
-    quick = connect(server)
-    eventually(lambda: len(room.clients) == 2, "both are in")
-    sent, reached = 0, 2
-    while reached == 2:
-        assert sent < 10_000, "the kernel takes no end of it"
-        reached = server.call(broadcast, room.clients, b"x" * 50_000)
-        assert quick.recv() == b"x" * 50_000
-        sent += 1
-    assert server.call(slow_clients) == ((1, 0) if slow == "skip" else (0, 1))
-    if slow == "close":
-        eventually(lambda: room.log == ["1013 "], "it is thrown out")
-    else:
-        assert [len(stuck.recv()) for _ in range(sent - 1)] == [50_000] * (sent - 1)
-        eventually(lambda: server.call(broadcast, room.clients, "once more") == 2, "it gets what comes later")
-        assert stuck.recv() == "once more"
-
-
-def test_a_background_greenlet_pushes(serve: Serve, connect: Connect) -> None:
-    def pushes(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        websocket = environ["wsgi.websocket"]
-        websocket.accept()
-        spawn(lambda: [websocket.send(str(number)) for number in range(3)])
-        websocket.receive()
-        return []
-
-    client = connect(serve(pushes))
-    assert [client.recv() for _ in range(3)] == ["0", "1", "2"]
