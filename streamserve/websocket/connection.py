@@ -152,13 +152,19 @@ class WebSocket:
         if self.close_code is not None:
             return None
         hub = self._sockets.hub
-        if self._waiter is not None or hub.thread_ident != get_ident():
+        waiter = self._waiter
+        if hub.thread_ident != get_ident() or (waiter is not None and waiter.greenlet is not None):
             raise self._misuse()
-        waiter = self._waiter = Waiter(hub)
+        if waiter is None:
+            waiter = self._waiter = Waiter(hub)
+        else:  # it has ended, which is why nobody wakes it between two waits
+            waiter.done = False
         try:
             message: Any = waiter.park() if timeout is None else self._park_for(waiter, timeout)
-        finally:
+        except BaseException:
             self._waiter = None
+            raise
+        waiter.greenlet = waiter.value = None
         if message.__class__ is Close:
             self._ended(message)
         if self.close_code is not None:
@@ -177,7 +183,7 @@ class WebSocket:
         return message
 
     def _misuse(self) -> Exception:
-        if self._waiter is not None:
+        if self._sockets.hub.thread_ident == get_ident():
             return LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
         return InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
 

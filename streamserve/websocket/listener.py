@@ -64,7 +64,7 @@ class Sockets:
         if self._payloads is None:
             self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
         small = self._small(words)
-        if lib.ss_ws_alike(self.core) and self._hand_out_alike(words, small):
+        if len(words) > _WORDS and self._hand_out_alike(words, small):
             return
         text = small.decode("ascii") if small.isascii() else None  # a part of it is a message
         find, handled = self.open.get, []
@@ -93,8 +93,12 @@ class Sockets:
         """Has a runner cut out the messages, as it comes to them: less work for each, where all are of one kind.
 
         Returns:
-            False: text beyond ASCII is among them, whose offsets are no characters, or a message for `receive`.
+            False: they are not, or text beyond ASCII is among them, whose offsets are no characters, or a message for
+                `receive`.
         """
+        first = self.open.get(words[1])
+        if first is None or first._handler is None or not lib.ss_ws_alike(self.core):
+            return False
         payloads: str | bytes = small
         if words[2] & 0xFF == _TEXT:
             if not small.isascii():

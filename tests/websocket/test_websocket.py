@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import websocket as websocket_client
 
-from streamserve import sleep
+from streamserve import sleep, spawn
 from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.websocket import WebSocket, broadcast
@@ -66,6 +66,32 @@ def test_receive_waits_no_longer_than_asked(serve: Serve, connect: Connect) -> N
     assert client.recv() == "no message came within 0.001 seconds"
     client.send("then")
     assert client.recv() == "then"
+
+
+def test_one_greenlet_receives_at_a_time(serve: Serve, connect: Connect) -> None:
+    faults: list[str] = []
+
+    def twice(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        websocket = environ["wsgi.websocket"]
+        websocket.accept()
+
+        def other() -> None:
+            with pytest.raises(LocalProtocolError) as caught:
+                websocket.receive()
+            faults.append(str(caught.value))
+            websocket.send("refused")
+
+        for _ in range(2):
+            spawn(other)
+            websocket.send(f"heard {websocket.receive()}")
+        return []
+
+    client = connect(serve(twice))
+    for number in range(2):
+        assert client.recv() == "refused"
+        client.send(str(number))
+        assert client.recv() == f"heard {number}"
+    assert faults == ["another greenlet receives from this WebSocket: let one hand on what comes"] * 2
 
 
 def paused_inbox(server: Running) -> Inbox | None:
