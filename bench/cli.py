@@ -7,7 +7,19 @@ import json
 import os
 from pathlib import Path
 
-from bench import greenlets, machine, profile, report, slowloris, tls, websocket, websocket_peers, wsgi
+from bench import (
+    greenlets,
+    machine,
+    profile,
+    report,
+    slowloris,
+    socketio,
+    socketio_peers,
+    tls,
+    websocket,
+    websocket_peers,
+    wsgi,
+)
 from bench.cases import CASES, Setting
 from bench.environments import ROOT, PeerUnavailable
 from bench.idle import raise_file_limit
@@ -21,7 +33,8 @@ def main() -> int:
     try:
         server_core, load_core = machine.cores()
         peers = chosen(options.peers) if hasattr(options, "peers") else []
-        subjects = websocket_peers.chosen(options.subjects) if hasattr(options, "subjects") else []
+        table = socketio_peers.SUBJECTS if options.what == "socketio" else websocket_peers.SUBJECTS
+        subjects = websocket_peers.chosen(options.subjects, table) if hasattr(options, "subjects") else []
     except (RuntimeError, ValueError) as error:
         print(f"bench: {error}")
         return 2
@@ -42,10 +55,11 @@ def main() -> int:
         for name in options.case or list(tls.CASES):
             results.append(tls.measure(name, options.rounds, options.seconds, options.python, server_core, load_core))
             print("\n" + report.table(results[-1]), flush=True)
-    elif options.what == "websocket":
+    elif options.what in ("websocket", "socketio"):
         place = websocket.Place(server_core, load_core, options.passes)
-        for name in options.case or list(websocket.CASES):
-            results.append(websocket.measure(name, subjects, options.rounds, options.python, place))
+        bench = websocket if options.what == "websocket" else socketio
+        for name in options.case or list(bench.CASES):
+            results.append(bench.measure(name, subjects, options.rounds, options.python, place))
             print("\n" + report.table(results[-1]), flush=True)
     elif options.what == "profile":
         return _profile(options, server_core)
@@ -105,11 +119,16 @@ def parser() -> argparse.ArgumentParser:
     secure.add_argument("--case", action="append", choices=list(tls.CASES), help="repeatable; default: all of them")
     secure.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
     sockets = commands.add_parser("websocket", help="CPU per message and memory per connection of WebSocket servers")
-    sockets.add_argument("--case", action="append", choices=list(websocket.CASES), help="repeatable; default: all")
-    names = ",".join(websocket_peers.SUBJECTS)
-    sockets.add_argument("--peers", dest="subjects", default=names, help="comma-separated; default: %(default)s")
-    sockets.add_argument("--passes", type=int, default=4, help="slices of each sample; default: %(default)s")
-    for command in (web, green, count, slow, secure, sockets):
+    events = commands.add_parser("socketio", help="CPU per event and memory per client of Socket.IO servers")
+    for command, cases, peers in (
+        (sockets, websocket.CASES, websocket_peers.SUBJECTS),
+        (events, socketio.CASES, socketio_peers.SUBJECTS),
+    ):
+        command.add_argument("--case", action="append", choices=list(cases), help="repeatable; default: all")
+        names = ",".join(peers)
+        command.add_argument("--peers", dest="subjects", default=names, help="comma-separated; default: %(default)s")
+        command.add_argument("--passes", type=int, default=4, help="slices of each sample; default: %(default)s")
+    for command in (web, green, count, slow, secure, sockets, events):
         command.add_argument("--rounds", type=int, default=5, help="samples of each; default: %(default)s")
         command.add_argument("--nice", type=int, default=0, help="priority; -10 (as root) on a machine that others use")
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")

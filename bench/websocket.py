@@ -10,7 +10,7 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,20 +93,41 @@ def measure(name: str, subjects: list[Subject], rounds: int, python: Path, place
         place: Cores and passes.
     """
     case = CASES[name]
-    ready, unavailable = _prepared(name, subjects, python)
+    ready, unavailable = prepared(name, subjects, python)
+
+    def take(number: int) -> Iterator[Sample]:
+        return _idle(ready, place, number) if name == "ws-idle" else loaded_samples(case, ready, place, number)
+
+    return result(name, case, subjects, ready, unavailable, collected(name, case, rounds, take))
+
+
+def collected(name: str, case: Case, rounds: int, take: Callable[[int], Iterator[Sample]]) -> list[Sample]:
+    """All samples of all rounds, each said as it comes."""
     samples: list[Sample] = []
     for number in range(rounds):
-        for sample in _idle(ready, place, number) if name == "ws-idle" else _loaded(case, ready, place, number):
+        for sample in take(number):
             samples.append(sample)
             words = f"{name} round {number + 1} {sample.subject}: {sample.value:.3f} {case.unit}"
             print(words, *sample.problems, file=sys.stderr, flush=True)
+    return samples
+
+
+def result(
+    name: str,
+    case: Case,
+    subjects: list[Subject],
+    ready: list[Ready],
+    unavailable: dict[str, str],
+    samples: list[Sample],
+) -> Result:
+    """What a case came to."""
     versions = {subject.name: "" for subject in subjects} | {each.subject.name: each.version for each in ready}
     if case.beside and "streamserve" in versions:
         versions["single"] = versions["streamserve"]
     return Result(name, case.title, case.unit, versions, samples, unavailable)
 
 
-def _prepared(name: str, subjects: list[Subject], python: Path) -> tuple[list[Ready], dict[str, str]]:
+def prepared(name: str, subjects: list[Subject], python: Path) -> tuple[list[Ready], dict[str, str]]:
     ready: list[Ready] = []
     unavailable: dict[str, str] = {}
     for subject in subjects:
@@ -134,7 +155,7 @@ class Slice:
     problems: tuple[str, ...]
 
 
-def _loaded(case: Case, ready: list[Ready], place: Place, number: int) -> Iterator[Sample]:
+def loaded_samples(case: Case, ready: list[Ready], place: Place, number: int) -> Iterator[Sample]:
     """One sample of each server, of as many slices as there are passes."""
     servers: list[tuple[str, Loaded, str]] = []
     seen: dict[str, list[Slice]] = {}

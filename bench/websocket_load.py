@@ -39,6 +39,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    load: str = ""
 
     @property
     def pid(self) -> int:
@@ -74,7 +75,7 @@ def serving(ready: Ready, mode: str, core: int) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield Server(process, port, log)
+        yield Server(process, port, log, ready.subject.load)
     finally:
         process.kill()
         process.wait()
@@ -87,7 +88,8 @@ def loading(server: Server, connections: int, core: int) -> Iterator[Load]:
     Raises:
         PeerUnavailable: It did not within START_SECONDS, ended, or refused a handshake.
     """
-    command = pinned(core, [str(compiled("ws_load")), str(server.port), str(connections)])
+    words = [str(compiled("ws_load")), str(server.port), str(connections), server.load]
+    command = pinned(core, [word for word in words if word])
     deadline = time.monotonic() + START_SECONDS
     while True:
         with _started(command) as process:

@@ -7,6 +7,7 @@ ws_load does not answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Subject:
         npm: The same for npm.
         environ: Added to its environment.
         left_out: Cases that it cannot take part in, and why.
+        load: What ws_load speaks to it: nothing more than WebSocket, or socketio.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Subject:
     npm: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    load: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Ready:
         return {name: value.format_map(self.words) for name, value in self.subject.environ.items()}
 
 
-def _command(words: str) -> tuple[str, ...]:
+def command(words: str) -> tuple[str, ...]:
     return tuple(words.split())
 
 
@@ -63,47 +66,47 @@ _SYSTEM = "its messages are the kernel's and its own: it holds no state of a han
 _TABLE = (
     Subject(
         "streamserve",
-        _command(
+        command(
             "{python} -m streamserve bench.servers.ws_streamserve:{mode} --bind 127.0.0.1:{port}"
             " --websocket-ping-interval 0"
         ),
     ),
-    Subject("floor", _command("{floor} {port} {mode}"), left_out={"ws-idle": _SYSTEM}),
+    Subject("floor", command("{floor} {port} {mode}"), left_out={"ws-idle": _SYSTEM}),
     Subject(
         "bun",
-        _command("{home}/node_modules/@oven/bun-linux-x64/bin/bun {servers}/ws_bun.js {mode} {port}"),
+        command("{home}/node_modules/@oven/bun-linux-x64/bin/bun {servers}/ws_bun.js {mode} {port}"),
         npm=("@oven/bun-linux-x64@1.4.5",),
     ),
     Subject(
         "picows",
-        _command("{python} -m bench.servers.ws_picows {mode} {port}"),
+        command("{python} -m bench.servers.ws_picows {mode} {port}"),
         pip=("picows==2.3.1", "multidict==7.2.1", "python_socks==3.2.1", "aiofastnet==1.2.0", UVLOOP),
     ),
     Subject(
         "ws",
-        _command("node {servers}/ws_node.js {mode} {port}"),
+        command("node {servers}/ws_node.js {mode} {port}"),
         npm=("ws@8.23.0",),
         environ={"NODE_PATH": "{home}/node_modules"},
     ),
     Subject(
         "websockets",
-        _command("{python} -m bench.servers.ws_websockets {mode} {port}"),
+        command("{python} -m bench.servers.ws_websockets {mode} {port}"),
         pip=("websockets==17.4", UVLOOP),
     ),
 )
 SUBJECTS = {subject.name: subject for subject in _TABLE}
 
 
-def chosen(names: str) -> list[Subject]:
+def chosen(names: str, table: Mapping[str, Subject] = SUBJECTS) -> list[Subject]:
     """The subjects of a comma-separated list, in its order.
 
     Raises:
         ValueError: One of the names is not in the table.
     """
-    unknown = [name for name in names.split(",") if name not in SUBJECTS]
+    unknown = [name for name in names.split(",") if name not in table]
     if unknown:
-        raise ValueError(f"no such peer: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
-    return [SUBJECTS[name] for name in names.split(",")]
+        raise ValueError(f"no such peer: {', '.join(unknown)}; there are {', '.join(table)}")
+    return [table[name] for name in names.split(",")]
 
 
 def prepare(subject: Subject, streamserve_python: Path) -> Ready:

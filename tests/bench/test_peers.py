@@ -17,6 +17,8 @@ from bench.greenlets import CASES as GREENLET_CASES
 from bench.measurement import Target, window
 from bench.peers import HELLO_APP, PEERS, chosen
 from bench.server import running
+from bench.socketio import CASES as SOCKETIO_CASES
+from bench.socketio_peers import SUBJECTS as SOCKETIO_SUBJECTS
 from bench.tls import CASES as TLS_CASES
 from bench.tls import SUBJECTS as TLS_SUBJECTS
 from bench.websocket import CASES as WEBSOCKET_CASES
@@ -40,6 +42,8 @@ def test_goals_name_cases_and_peers_that_exist() -> None:
             assert peer in TLS_SUBJECTS
         elif case in WEBSOCKET_CASES:
             assert peer in WEBSOCKET_SUBJECTS or (peer == "single" and WEBSOCKET_CASES[case].beside)
+        elif case in SOCKETIO_CASES:
+            assert peer in SOCKETIO_SUBJECTS or (peer == "single" and SOCKETIO_CASES[case].beside)
         else:
             assert case in {**CASES, **GREENLET_CASES} and peer in PEERS
 

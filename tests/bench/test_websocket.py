@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import websocket
+from bench import socketio, socketio_peers, websocket
 from bench.cli import parser
 from bench.environments import ROOT, PeerUnavailable
 from bench.websocket_load import Server, loading
@@ -22,6 +22,7 @@ from bench.websocket_peers import SUBJECTS, chosen, prepare
 
 CORE = 0
 PLACE = websocket.Place(CORE, CORE, 2)
+PYTHON = Path(sys.executable)
 programs = pytest.mark.skipif(
     not all(map(shutil.which, ("cc", "taskset", "setpriv"))), reason="needs cc, taskset, setpriv"
 )
@@ -31,19 +32,22 @@ HEAD = (
 )
 
 
+ALL = [*SUBJECTS.values(), *socketio_peers.SUBJECTS.values()]
+
+
 def test_every_requirement_is_pinned_exactly() -> None:
-    for subject in SUBJECTS.values():
+    for subject in ALL:
         assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in subject.pip), subject.name
-        assert all(re.fullmatch(r"(@[\w-]+/)?[\w-]+@\d+\.\d+\.\d+", pin) for pin in subject.npm), subject.name
+        assert all(re.fullmatch(r"(@[\w.-]+/)?[\w.-]+@\d+\.\d+\.\d+", pin) for pin in subject.npm), subject.name
 
 
 def test_a_peer_is_left_out_of_cases_that_exist() -> None:
-    for subject in SUBJECTS.values():
-        assert set(subject.left_out) <= set(websocket.CASES), subject.name
+    for subject in ALL:
+        assert set(subject.left_out) <= {*websocket.CASES, *socketio.CASES}, subject.name
 
 
 def test_the_launchers_are_there() -> None:
-    for subject in SUBJECTS.values():
+    for subject in ALL:
         for word in subject.argv:
             if word.startswith("bench.servers."):
                 assert (ROOT / (word.partition(":")[0].replace(".", "/") + ".py")).is_file()
@@ -84,6 +88,22 @@ def test_a_short_sample_of_ours_and_of_the_floor_is_valid(case: str, monkeypatch
 def test_memory_is_measured_with_all_connections_open() -> None:
     sample = websocket._idle_sample(prepare(SUBJECTS["streamserve"], Path(sys.executable)), PLACE, 0, 20)
     assert sample.problems == () and sample.details["alive"] == 20
+
+
+@pytest.mark.foreign
+@programs
+@pytest.mark.parametrize("case", list(socketio.CASES))
+def test_a_short_sample_of_socketio_is_valid(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = socketio.CASES[case]
+    short = {"sio-echo": ("echo 2 1 100 1", 8), "sio-burst": ("echo 2 16 100 1", 128)}
+    order, messages = short.get(case, ("broadcast 2 100", 8))
+    small = websocket.Case(whole.title, whole.unit, whole.mode, order, messages, connections=4)
+    monkeypatch.setitem(socketio.CASES, case, small)
+    for name in ("FIRST_CLIENTS", "BEATING_CLIENTS", "MOST_LEAVING"):
+        monkeypatch.setattr(socketio, name, 4)
+    monkeypatch.setattr(socketio, "BEAT_SECONDS", 3)
+    (sample,) = socketio.measure(case, chosen("streamserve", socketio_peers.SUBJECTS), 1, PYTHON, PLACE).samples
+    assert sample.problems == () and 0 <= sample.value < 1e6
 
 
 @contextmanager
