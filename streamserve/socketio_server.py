@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from greenlet import GreenletExit
 from socketio import packet
 from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
 from streamserve.core import lib
 from streamserve.engine.admission import Admission
+from streamserve.engine.arrivals import Arrivals
 from streamserve.engine.handlers import HandlerFailed, call, call_class
 from streamserve.engine.json_codec import JsonCodec
 from streamserve.engine.listeners import listen_beside_the_loop
@@ -48,6 +50,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
     Args:
         wsgi_app: What answers requests outside `socketio_path`; None: 404 does.
         socketio_path: Where clients connect.
+        connect_timeout: Seconds that a client may stay without having joined a namespace.
         max_queue: Bytes that may wait for one client's WebSocket; whom more wait for is ended.
 
     Raises:
@@ -62,6 +65,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         *args: Any,
         wsgi_app: Callable[..., Iterable[bytes]] | None = None,
         socketio_path: str = "socket.io",
+        connect_timeout: float = 45.0,
         **options: Any,
     ) -> None:
         self.wsgi_app = wsgi_app
@@ -71,6 +75,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
             listen_beside_the_loop(self.manager)
         fast(self.manager)
         self.admission = Admission(self.packet_class)
+        self.arrivals = Arrivals(connect_timeout, self.eio.disconnect)
         standard = self.packet_class is packet.Packet and hasattr(packet.Packet.json, "dumps")
         self._codec = JsonCodec(packet.Packet.json) if standard else None
         self._sends_by_itself = all(_is_ours(self, name) for name in ("_send_packet", "_send_eio_packet"))
@@ -151,17 +156,33 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if not known and self.namespaces != "*" and name not in self.namespaces:
             self._refuse(eio_sid, name, "Invalid namespace")
             return
+        self.arrivals.end(eio_sid)
         self.admission.begin(eio_sid, name)
         try:
             super()._handle_connect(eio_sid, namespace, data)
-        except Exception:
+        except BaseException as error:  # a Timeout is none of Exception
             self.logger.exception("connect handler error")
             sid = self.manager.sid_from_eio_sid(eio_sid, name)
             if sid is not None:
                 self.manager.disconnect(sid, name, ignore_queue=True)
             self._refuse(eio_sid, name, "Connection refused by server")
+            if isinstance(error, (SystemExit, KeyboardInterrupt, GreenletExit)):
+                raise
         finally:
             self.admission.end(eio_sid, name)
+            if eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
+                self.arrivals.begin(eio_sid)
+
+    def _has_joined(self, eio_sid: str) -> bool:
+        return any(self.manager.sid_from_eio_sid(eio_sid, name) for name in self.manager.get_namespaces())
+
+    def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        super()._handle_eio_connect(eio_sid, environ)
+        self.arrivals.begin(eio_sid)
+
+    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        self.arrivals.end(eio_sid)
+        super()._handle_eio_disconnect(eio_sid, reason)
 
     def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
         """Calls the handler of an event, once.

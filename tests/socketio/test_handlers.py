@@ -33,7 +33,7 @@ def left_behind(sio: SocketIOServer) -> list[Any]:
     manager = sio.manager
     rooms = [dict(members) for of_namespace in manager.rooms.values() for members in of_namespace.values()]
     callbacks, pending = manager.callbacks, [sid for sids in manager.pending_disconnect.values() for sid in sids]
-    return [part for part in (sio.eio.sockets, sio.environ, *rooms, callbacks, pending) if part]
+    return [part for part in (sio.eio.sockets, sio.environ, sio.arrivals, *rooms, callbacks, pending) if part]
 
 
 # ---- which one

@@ -9,6 +9,7 @@ import socketio
 import websocket
 
 from streamserve.errors import ConfigurationError
+from streamserve.loop.timeout import Timeout
 from streamserve.socketio_server import SocketIOServer
 from tests.socketio.conftest import Connect, Host
 from tests.support.server import eventually
@@ -131,7 +132,9 @@ def test_a_client_learns_that_it_was_disconnected_and_the_server_why(
     assert reasons[1] in ("client disconnect", "transport close", "ping timeout")
 
 
-@pytest.mark.parametrize("failure", [False, socketio.exceptions.ConnectionRefusedError("no", 1), RuntimeError("oops")])
+@pytest.mark.parametrize(
+    "failure", [False, socketio.exceptions.ConnectionRefusedError("no", 1), RuntimeError("oops"), Timeout()]
+)
 def test_a_connect_that_fails_leaves_nothing(sio: SocketIOServer, host: Host, connect: Connect, failure: Any) -> None:
     def refuse(sid: str, environ: dict[str, Any]) -> Any:
         if failure is False:
