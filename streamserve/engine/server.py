@@ -303,8 +303,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if body is None:
             return too_large(self.max_http_buffer_size)
         try:
-            for pkt in decode(body, jsonp):
-                session.receive(pkt)
+            session.receive_all(decode(body, jsonp))
         except MalformedPayload as error:
             session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
             raise Refused(BAD_REQUEST, str(error)) from None

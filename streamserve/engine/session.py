@@ -24,6 +24,7 @@ from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
+from streamserve.sync.lock import Lock
 from streamserve.websocket.deflate import BadMessage, Packed
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close
@@ -71,6 +72,7 @@ class Session:
         "_session",
         "_sockets",
         "_timer",
+        "_turn",
         "_waiting",
         "closed",
         "closing",
@@ -102,6 +104,7 @@ class Session:
         self._probe: Probe | None = None
         self._asked = False
         self._timer = -1
+        self._turn: Lock | None = None
 
     @property
     def session(self) -> dict[str, Any]:
@@ -179,6 +182,18 @@ class Session:
         """Has a poll that waits answered."""
         if self._poll is not None:
             self._poll.wake()
+
+    def receive_all(self, packets: list[Any]) -> None:
+        """Takes the packets of a POST, once those of the one before are dealt with.
+
+        Raises:
+            MalformedPayload: a client does not send such a packet.
+        """
+        if self._turn is None:
+            self._turn = Lock()
+        with self._turn:
+            for pkt in packets:
+                self.receive(pkt)
 
     def receive(self, pkt: Any) -> None:
         """Takes a packet of the client.
