@@ -1,4 +1,4 @@
-# Builds the wheel in one stage and serves an example from another that has no compiler.
+# Builds the wheel in one stage and serves the chat of the examples from another that has no compiler.
 # docs/docker.md says how to serve your own app from it.
 ARG PYTHON=3.13
 
@@ -10,9 +10,9 @@ WORKDIR /source
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY streamserve ./streamserve
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-# Flask is for the example. Bytecode is compiled here, since the runtime's files are read-only.
+# Bytecode is compiled here, since the runtime's files are read-only.
 RUN python -m venv --without-pip /opt/streamserve \
-    && pip --python /opt/streamserve/bin/python install --no-cache-dir /wheels/*.whl "flask>=3,<4"
+    && pip --python /opt/streamserve/bin/python install --no-cache-dir /wheels/*.whl
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/streamserve /opt/streamserve
@@ -28,4 +28,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
     CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/'); sys.exit(c.getresponse().status >= 500)"]
 ENTRYPOINT ["streamserve"]
-CMD ["examples.counter.app:app"]
+CMD ["examples.chat.app:sio"]

@@ -25,7 +25,7 @@ CORE := $(CORE_C) $(wildcard streamserve/core/*/*.h)
 C_FORMATTED := $(CORE) $(wildcard fuzz/*.[ch] bench/*.[ch])
 C_STRICT := -Istreamserve/core -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Werror
 
-APP ?= examples.counter.app:app
+APP ?= examples.chat.app:sio
 BIND ?= 127.0.0.1:8000
 ARGS ?=
 
@@ -64,13 +64,22 @@ ready: $(INSTALLED) $(NATIVE)
 # ---- the two commands of the README ---------------------------------------------
 
 .PHONY: serve
-serve: ready ## build, and serve an example on http://127.0.0.1:8000 (APP=module:app BIND=host:port)
+serve: ready ## build, and serve the chat on http://127.0.0.1:8000 (APP=module:app BIND=host:port)
 	@echo "Serving $(APP). Open http://$(BIND) in a browser; Ctrl-C stops it."
 	@exec $(BIN)/streamserve $(APP) --bind $(BIND) $(ARGS)
 
 .PHONY: test
 test: ready ## build, and run the tests (ARGS='-k name' chooses)
 	@$(BIN)/python -m pytest $(ARGS)
+
+SOCKET_IO_CLIENT := 4.8.3
+
+.PHONY: client
+client: ## fetch socket.io-client from npm: the chat then needs no network
+	@mkdir -p build/client
+	@cd build/client && archive=$$(npm pack --silent socket.io-client@$(SOCKET_IO_CLIENT)) && \
+		tar --extract --strip-components=2 --file "$$archive" package/dist/socket.io.min.js && rm "$$archive"
+	@echo "build/client/socket.io.min.js is there: the chat takes it instead of the CDN's."
 
 # ---- checks ---------------------------------------------------------------------
 

@@ -31,6 +31,14 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         ("GET", "/events", {"stream": True, "headers": {"Last-Event-ID": "41"}}),
         ("GET", "/static/missing", {}),
     ],
+    "chat": [
+        ("GET", "/", {}),
+        ("HEAD", "/", {}),
+        ("POST", "/", {"data": b"not read"}),
+        ("GET", "/chat.js", {}),
+        ("GET", "/socket.io/?EIO=4&transport=polling", {}),
+        ("POST", "/socket.io/?EIO=4&transport=polling", {}),
+    ],
 }
 PLAIN: list[tuple[str, str, dict[str, Any]]] = [("GET", "/", {}), ("HEAD", "/", {}), ("GET", "/%C3%A9?a=%20", {})]
 
@@ -40,7 +48,8 @@ def applications() -> list[tuple[str, str]]:
     found = []
     for file in sorted(ROOT.glob("examples/*/*.py")):
         text = file.read_text()
-        name = "app" if "\napp = " in text else "application" if "\ndef application(environ" in text else ""
+        marks = {"app": "\napp = ", "sio": "\nsio = ", "application": "\ndef application(environ"}
+        name = next((name for name, mark in marks.items() if mark in text), "")
         if name:
             found.append((".".join(file.relative_to(ROOT).with_suffix("").parts), name))
     return found
@@ -68,4 +77,4 @@ def test_the_validator_of_wsgiref_has_nothing_to_say(module: str, name: str, tmp
 
 def test_the_examples_are_found() -> None:
     names = [module.split(".")[1] for module, _ in applications()]
-    assert {"hello", "counter", "side_by_side", "https"} <= set(names) and len(set(names)) == len(names)
+    assert {"hello", "counter", "chat", "side_by_side", "https"} <= set(names) and len(set(names)) == len(names)
