@@ -75,7 +75,7 @@ static const char *verify_http(const ss_conn *conn) {
         return "a connection without a request keeps parts of one";
     if (conn->stream.out.files && conn->state != SS_CONN_FLUSH)
         return "a connection has a file outside of the end of its response";
-    if (conn->state != SS_CONN_REQUEST && (conn->want_body || conn->want_drain))
+    if (conn->state != SS_CONN_REQUEST && (conn->want_body || conn->want_end || conn->want_drain))
         return "a connection without a request has a reader or a writer";
     return NULL;
 }

@@ -34,6 +34,7 @@ from streamserve.engine.replies import (
 )
 from streamserve.engine.session import Frame, Session
 from streamserve.errors import ConfigurationError
+from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.raw_socket import KEYS
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
@@ -200,7 +201,8 @@ class EngineServer(Server):  # type: ignore[misc]
         if session.upgraded:
             raise Refused(BAD_REQUEST, "polling after the change to WebSocket")
         if method == "GET":
-            return polled(session.poll(), jsonp)
+            exchange = getattr(start_response, "__self__", None)  # else: something of the application is in between
+            return polled(session.poll(exchange if isinstance(exchange, Exchange) else None), jsonp)
         if method == "POST":
             return self._take(environ, session, jsonp is not None)
         raise Refused(BAD_REQUEST, f"method {method[:20]}")

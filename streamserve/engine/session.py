@@ -32,6 +32,7 @@ from streamserve.websocket.message import Close
 if TYPE_CHECKING:
     from streamserve.engine.probe import Probe
     from streamserve.engine.server import EngineServer
+    from streamserve.gateway.exchange import Exchange
     from streamserve.loop.hub import Hub
     from streamserve.websocket import WebSocket
     from streamserve.websocket.deflate import Deflate
@@ -150,8 +151,11 @@ class Session:
 
     # ---- polling
 
-    def poll(self) -> list[Frame]:
+    def poll(self, exchange: Exchange | None = None) -> list[Frame]:
         """Waits for frames and returns them, for the body of a GET.
+
+        Args:
+            exchange: the request; a client that hangs up while it waits has left.
 
         Raises:
             Refused: another poll waits already, which ends the session; or the client speaks WebSocket now.
@@ -163,20 +167,27 @@ class Session:
             self._end(self.server.reason.TRANSPORT_ERROR)
             raise Refused(BAD_REQUEST, "a second poll while one waits")
         if not self._waiting and not self.closed:
-            self._wait()
+            self._wait(exchange)
         waiting = self._waiting or ()
         count = min(len(waiting), MOST_OF_A_POLL)
         return [self._waiting.popleft() for _ in range(count)] or [_NOOP]  # type: ignore[union-attr]
 
-    def _wait(self) -> None:
+    def _wait(self, exchange: Exchange | None) -> None:
         waiter = self._poll = Waiter(self.hub)
+        gone = exchange is not None and exchange.watch(waiter)
         try:
-            if self._probe is None:
+            if gone:
+                pass
+            elif self._probe is None:
                 waiter.park()
             else:
                 waiter.park_for(NOOP_EVERY)  # an empty answer lets the client change its transport
         finally:
             self._poll = None
+            if exchange is not None:
+                exchange.unwatch(waiter)
+        if exchange is not None and not self._waiting and exchange.client_is_gone():
+            self._end(self.server.reason.TRANSPORT_ERROR)
 
     def end_poll(self) -> None:
         """Has a poll that waits answered."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from streamserve.gateway.endpoint import Endpoint
     from streamserve.gateway.environ import Environ
+    from streamserve.loop.waiter import Waiter
     from streamserve.websocket.connection import WebSocket
 
 _log = logging.getLogger("streamserve.wsgi")
@@ -117,6 +118,22 @@ class Exchange:
         if self.endpoint.request_ids is not None:
             line += f" (request id {escape(str(environ.get(NAME)))})"
         return line
+
+    # ---- a response that waits
+
+    def watch(self, waiter: Waiter) -> bool:
+        """Has the waiter woken too when the client hangs up, until `unwatch`; whether it has already."""
+        self.endpoint.waiters[self.handle] = waiter
+        return self.client_is_gone()
+
+    def unwatch(self, waiter: Waiter) -> None:
+        """Nobody waits any more."""
+        if self.endpoint.waiters.get(self.handle) is waiter:
+            del self.endpoint.waiters[self.handle]
+
+    def client_is_gone(self) -> bool:
+        """The client has hung up, or sends no more."""
+        return lib.ss_conn_hung_up(self.endpoint.core, self.handle) != 0
 
     # ---- what PEP 3333 gives the application
 

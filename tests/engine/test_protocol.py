@@ -239,6 +239,30 @@ def test_a_poll_that_waits_is_answered_when_the_client_closes(site: Site) -> Non
     site.until_ended(sid, "client disconnect")
 
 
+def test_a_poll_whose_client_hangs_up_ends_the_session(site: Site) -> None:
+    sid = site.open()
+    client = site.server.client()
+    client.send(f"GET /engine.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    site.until_polls(sid)
+    client.close()
+    site.until_ended(sid, "transport error")
+    assert site.poll(sid).json() == {"code": 1, "message": "Session ID unknown"}
+
+
+def test_a_poll_whose_client_stays_does_not_end_the_session_for_it_later(site: Site) -> None:
+    sid = site.open()
+    client = site.server.client()
+    poll = f"GET /engine.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    for text in ("first", "second"):
+        client.send(poll)
+        site.until_polls(sid)
+        site.engine.send(sid, text)
+        assert client.response().body == f"4{text}".encode()
+    client.close()
+    assert site.post(sid, "4still here").text == "ok"
+    assert site.poll(sid).text == "4still here"
+
+
 def test_jsonp_goes_both_ways(site: Site) -> None:
     opened = site.get("transport=polling&j=0").text
     assert opened.startswith("___eio[0](")

@@ -68,6 +68,9 @@ int ss_conn_address(ss_loop *loop, int64_t conn, int local, char *text, int capa
 int64_t ss_conn_read(ss_loop *loop, int64_t conn, char *into, int64_t capacity);
 /* The first read that finds nothing sends 100 Continue to a client that waits for it. */
 int ss_conn_broken(ss_loop *loop, int64_t conn);   /* enum ss_refusal that broke the body, else 0 */
+/* Whether the peer of a request has hung up, or sends no more; SS_GONE, SS_MISUSE. While it
+ * has not, an SS_EVENT_BODY will come when it does. */
+int ss_conn_hung_up(ss_loop *loop, int64_t conn);
 
 enum ss_send_flag {
     SS_SEND_HEAD = 1,      /* complete `head` with Date, framing and Connection, and the empty line */

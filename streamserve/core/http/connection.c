@@ -199,11 +199,11 @@ void ss_conn_fail(ss_loop *loop, ss_conn *conn) {
     conn->stream.dead = true;
     ss_out_release(loop, &conn->stream.out);
     ss_conn_deadline(loop, conn, 0);
-    if (conn->want_body)
+    if (conn->want_body || conn->want_end)
         ss_conn_tell(loop, conn, SS_EVENT_BODY);
     if (conn->want_drain)
         ss_conn_tell(loop, conn, SS_EVENT_DRAINED);
-    conn->want_body = conn->want_drain = false;
+    conn->want_body = conn->want_end = conn->want_drain = false;
 }
 
 /* Bytes left: the client takes what it is sent, so its deadline counts anew. A TLS

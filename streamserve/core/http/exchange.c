@@ -41,6 +41,17 @@ int ss_conn_broken(ss_loop *loop, int64_t handle) {
     return conn ? conn->body_failed : SS_GONE;
 }
 
+int ss_conn_hung_up(ss_loop *loop, int64_t handle) {
+    ss_conn *conn = ss_conn_find(loop, handle);
+    if (!conn)
+        return SS_GONE;
+    if (conn->state != SS_CONN_REQUEST)
+        return SS_MISUSE;
+    bool ended = conn->stream.dead || conn->stream.io.ready & (SS_HUP | SS_FAIL);
+    conn->want_end = !ended;
+    return ended;
+}
+
 /* ---- the response ---- */
 
 static bool misused(const ss_conn *conn, int flags, int64_t body_length) {

@@ -67,6 +67,7 @@ typedef struct {
     bool expect_due;  /* the client waits for 100 Continue */
     bool response_started;
     bool want_body;   /* a reader parks for SS_EVENT_BODY */
+    bool want_end;    /* whoever makes the response is to be told, by SS_EVENT_BODY, that the peer hung up */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
     bool peer_known;  /* its address was reported */
     bool proxy_due;   /* a PROXY protocol header comes first */

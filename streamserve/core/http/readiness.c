@@ -36,6 +36,10 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
         conn->want_body = false;
         ss_conn_tell(loop, conn, SS_EVENT_BODY);
     }
+    if (conn->want_end && stream->io.ready & SS_HUP) {
+        conn->want_end = false;
+        ss_conn_tell(loop, conn, SS_EVENT_BODY);
+    }
     if (stream->io.ready & SS_WRITE && (stream->out.first || (stream->tls && conn->want_drain)))
         flush(loop, conn);
     if (stream->dead)

@@ -177,7 +177,7 @@ void ss_request_release(ss_conn *conn) {
     conn->block = conn->target = NULL;
     free(conn->kept_head);
     conn->kept_head = NULL;
-    conn->want_body = conn->want_drain = false;
+    conn->want_body = conn->want_end = conn->want_drain = false;
 }
 
 /* The header of the PROXY protocol, which comes before the first head. SS_OK: it is taken. */
