@@ -219,6 +219,10 @@ def test_a_name_that_is_taken_is_refused_with_words(windows: list[Window], serve
     bob.name = "Robert"
     bob.join()
     eventually(lambda: "Robert" in ada.texts("#people .person"), "he has another name")
+    # The client that was refused ends its session, and a poll that was on its way may come too late for that.
+    late = [problem for problem in bob.page.problems if "status of 400" in problem and "transport=polling" in problem]
+    for problem in late:
+        bob.page.problems.remove(problem)
 
 
 def test_a_restart_of_the_server_is_survived(pages: list[Page]) -> None:

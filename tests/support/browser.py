@@ -98,7 +98,8 @@ class Page:
         if message.get("method") == "Runtime.exceptionThrown":
             self.problems.append(message["params"]["exceptionDetails"]["text"])
         elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
-            self.problems.append(message["params"]["entry"]["text"])
+            entry = message["params"]["entry"]
+            self.problems.append(f"{entry['text']} {entry.get('url', '')}".strip())
         return message
 
 
