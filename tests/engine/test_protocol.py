@@ -16,15 +16,20 @@ from tests.wsgi.conftest import Serve
 
 
 class Site:
-    """An engine that echoes, served; its log has what its handlers were told."""
+    """An engine that echoes, served; its log has what its handlers were told.
 
-    def __init__(self, serve: Serve, stack: ExitStack, **options: Any) -> None:
+    Args:
+        settings: of the server below it.
+        options: of the engine.
+    """
+
+    def __init__(self, serve: Serve, stack: ExitStack, settings: dict[str, Any] | None = None, **options: Any) -> None:
         self.engine = engine = EngineServer(**{"ping_interval": 300, "ping_timeout": 200, **options})
         self.log: list[tuple[Any, ...]] = []
         engine.on("connect", lambda sid, environ: self.log.append(("connect", sid)))
         engine.on("disconnect", lambda sid, reason: self.log.append(("disconnect", sid, reason)))
         engine.on("message", self._echo)
-        self.server: Running = serve(engine.handle_request, websocket_origins="*")
+        self.server: Running = serve(engine.handle_request, websocket_origins="*", **(settings or {}))
         self.stack = stack
         self.base = f"127.0.0.1:{self.server.port}/engine.io/?EIO=4"
 
@@ -76,7 +81,7 @@ class Site:
 @pytest.fixture
 def make(serve: Serve) -> Iterator[Callable[..., Site]]:
     with ExitStack() as stack:
-        yield lambda **options: Site(serve, stack, **options)
+        yield lambda *settings, **options: Site(serve, stack, *settings, **options)
 
 
 @pytest.fixture
