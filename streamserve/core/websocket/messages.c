@@ -3,7 +3,8 @@
  * A message that came whole and is small goes from the read buffer to the records of the
  * poll, unmasked on the way. Any other is gathered in memory of its own, which grows as bytes
  * come, never by what a header promises. A message is refused at the header that makes it too
- * large, text at the byte that makes it invalid. */
+ * large, text at the byte that makes it invalid. A control frame waits in the read buffer until
+ * it is whole. */
 
 #include "websocket/websocket.h"
 
@@ -51,33 +52,23 @@ static int check_order(ss_ws *ws, const ss_ws_header *header) {
     return SS_OK;
 }
 
-static int begin_frame(ss_ws *ws) {
-    ss_stream *stream = &ws->stream;
-    ss_ws_header header;
-    const unsigned char *data = (const unsigned char *)stream->in + stream->in_start;
-    int answer = ss_ws_header_parse(&header, data, ss_stream_unread(stream), ws->deflate);
-    if (answer == SS_ERROR)
-        return fault(ws, SS_WS_PROTOCOL_ERROR);
-    if (answer != SS_OK)
-        return answer;
-    if (header.opcode < SS_WS_CLOSE && check_order(ws, &header) != SS_OK)
+static int begin_frame(ss_ws *ws, const ss_ws_header *header) {
+    if (check_order(ws, header) != SS_OK)
         return SS_ERROR;
-    stream->in_start += header.size;
+    ws->stream.in_start += header->size;
     ws->in_frame = true;
-    ws->frame_left = header.length;
-    ws->frame_opcode = header.opcode;
-    ws->frame_fin = header.fin;
+    ws->frame_left = (uint32_t)header->length;
+    ws->frame_fin = header->fin;
     ws->mask_phase = 0;
-    ws->control_length = 0;
-    memcpy(ws->mask, header.mask, sizeof ws->mask);
+    memcpy(ws->mask, header->mask, sizeof ws->mask);
     return SS_OK;
 }
 
 /* Unmasks bytes of the frame that is being read. */
 static void take(ss_ws *ws, char *into, const char *from, size_t length) {
     ss_ws_unmask(into, from, length, ws->mask, ws->mask_phase);
-    ws->mask_phase = (uint32_t)(ws->mask_phase + length) & 3;
-    ws->frame_left -= length;
+    ws->mask_phase = (uint8_t)((ws->mask_phase + length) & 3);
+    ws->frame_left -= (uint32_t)length;
 }
 
 /* ---- data ---- */
@@ -89,7 +80,7 @@ static int reserve(ss_loop *loop, ss_ws *ws, size_t room) {
         return SS_OK;
     while (capacity < needed)
         capacity *= capacity < QUICK_GROWTH ? 2 : 4;
-    size_t most = ws->frame_fin ? ws->length + (size_t)ws->frame_left : ws->max_message;
+    size_t most = ws->frame_fin ? (size_t)ws->length + ws->frame_left : ws->max_message;
     if (capacity > most)
         capacity = most;
     char *grown = realloc(ws->message, capacity);
@@ -112,7 +103,7 @@ static int gather(ss_loop *loop, ss_ws *ws, size_t length) {
     ss_stream *stream = &ws->stream;
     if (drops(ws)) {
         stream->in_start += (uint32_t)length;
-        ws->frame_left -= length;
+        ws->frame_left -= (uint32_t)length;
         return SS_OK;
     }
     if (reserve(loop, ws, length) != SS_OK)
@@ -125,7 +116,7 @@ static int gather(ss_loop *loop, ss_ws *ws, size_t length) {
 /* The whole of a small message is in the read buffer. SS_WAIT: no room in this poll. */
 static int report_small(ss_loop *loop, ss_ws *ws) {
     ss_stream *stream = &ws->stream;
-    size_t length = (size_t)ws->frame_left;
+    size_t length = ws->frame_left;
     if (!ss_ws_has_room(loop, length))
         return SS_WAIT;
     char *into = ss_ws_room(loop);
@@ -151,7 +142,7 @@ static int report_gathered(ss_loop *loop, ss_ws *ws) {
     if (!large)
         ss_ws_message_release(loop, ws);
     ws->taken = large;
-    ws->taken_poll = loop->polls;
+    ws->taken_poll = (uint32_t)loop->polls;
     return SS_OK;
 }
 
@@ -172,7 +163,7 @@ static int read_data(ss_loop *loop, ss_ws *ws) {
         return answer;
     }
     if (ws->frame_left) {
-        int answer = gather(loop, ws, whole ? (size_t)ws->frame_left : unread);
+        int answer = gather(loop, ws, whole ? ws->frame_left : unread);
         if (answer != SS_OK || ws->frame_left)
             return answer == SS_OK ? SS_NEED_DATA : answer;
     }
@@ -185,38 +176,38 @@ static int read_data(ss_loop *loop, ss_ws *ws) {
 /* ---- control frames ---- */
 
 /* RFC 6455 section 5.5.1: nothing, or a code and a reason in UTF-8. */
-static int read_close(ss_loop *loop, ss_ws *ws) {
+static int read_close(ss_loop *loop, ss_ws *ws, const char *payload, size_t length) {
     unsigned code = SS_WS_NO_CODE;
     ss_utf8 utf8 = {0};
-    size_t reason = ws->control_length > 2 ? ws->control_length - 2u : 0;
-    if (ws->control_length == 1)
+    size_t reason = length > 2 ? length - 2 : 0;
+    if (length == 1)
         return fault(ws, SS_WS_PROTOCOL_ERROR);
-    if (ws->control_length)
-        code = (unsigned)(unsigned char)ws->control[0] << 8 | (unsigned char)ws->control[1];
-    if (ws->control_length && !ss_ws_code_valid(code))
+    if (length)
+        code = (unsigned)(unsigned char)payload[0] << 8 | (unsigned char)payload[1];
+    if (length && !ss_ws_code_valid(code))
         return fault(ws, SS_WS_PROTOCOL_ERROR);
-    if (!ss_utf8_feed(&utf8, ws->control + 2, reason) || !ss_utf8_complete(&utf8))
+    if (!ss_utf8_feed(&utf8, payload + 2, reason) || !ss_utf8_complete(&utf8))
         return fault(ws, SS_WS_BAD_DATA);
-    if (!ss_ws_report_close(loop, ws, code, ws->control + 2, reason))
-        return SS_WAIT;
+    (void)ss_ws_report_close(loop, ws, code, payload + 2, reason); /* there is room: read_control saw to it */
     return fault(ws, code);
 }
 
-static int read_control(ss_loop *loop, ss_ws *ws) {
+/* Unmasks it where it lies. SS_WAIT: no room in this poll to report a Close. */
+static int read_control(ss_loop *loop, ss_ws *ws, const ss_ws_header *header) {
     ss_stream *stream = &ws->stream;
-    uint32_t unread = ss_stream_unread(stream);
-    size_t length = unread < ws->frame_left ? unread : (size_t)ws->frame_left;
-    take(ws, ws->control + ws->control_length, stream->in + stream->in_start, length);
-    stream->in_start += (uint32_t)length;
-    ws->control_length = (uint8_t)(ws->control_length + length);
-    if (ws->frame_left)
+    size_t length = (size_t)header->length;
+    if (ss_stream_unread(stream) < header->size + length)
         return SS_NEED_DATA;
-    if (ws->frame_opcode == SS_WS_CLOSE)
-        return read_close(loop, ws);
-    if (ws->frame_opcode == SS_WS_PING && !drops(ws) &&
-        ss_ws_transmit(loop, ws, 0x80 | SS_WS_PONG, ws->control, ws->control_length) != SS_OK)
+    if (header->opcode == SS_WS_CLOSE && !ss_ws_has_room(loop, SS_WS_MOST_CONTROL))
+        return SS_WAIT;
+    char *payload = stream->in + stream->in_start + header->size;
+    stream->in_start += header->size + (uint32_t)length;
+    ss_ws_unmask(payload, payload, length, header->mask, 0);
+    if (header->opcode == SS_WS_CLOSE)
+        return read_close(loop, ws, payload, length);
+    if (header->opcode == SS_WS_PING && !drops(ws) &&
+        ss_ws_transmit(loop, ws, 0x80 | SS_WS_PONG, payload, length) != SS_OK)
         return fault(ws, SS_WS_ABNORMAL);
-    ws->in_frame = false;
     return SS_OK;
 }
 
@@ -225,8 +216,8 @@ static int read_control(ss_loop *loop, ss_ws *ws) {
 /* Reads once: into the message itself where a large frame goes on, else into the read buffer. */
 static int64_t receive(ss_loop *loop, ss_ws *ws) {
     ss_stream *stream = &ws->stream;
-    bool straight = ws->in_frame && ws->frame_opcode < SS_WS_CLOSE && !drops(ws) && !stream->tls &&
-                    !ss_stream_unread(stream) && ws->frame_left >= SS_READ_BUFFER;
+    bool straight =
+        ws->in_frame && !drops(ws) && !stream->tls && !ss_stream_unread(stream) && ws->frame_left >= SS_READ_BUFFER;
     if (!straight) {
         if (ss_in_reserve(loop, stream, SS_WS_LONGEST_HEADER + SS_WS_MOST_CONTROL) != SS_OK)
             return SS_BROKEN;
@@ -239,7 +230,7 @@ static int64_t receive(ss_loop *loop, ss_ws *ws) {
         return SS_BROKEN;
     size_t room = ws->capacity - ws->length;
     char *into = ws->message + ws->length;
-    int64_t count = ss_stream_receive(loop, stream, into, room < ws->frame_left ? room : (size_t)ws->frame_left);
+    int64_t count = ss_stream_receive(loop, stream, into, room < ws->frame_left ? room : ws->frame_left);
     if (count > 0) {
         take(ws, into, into, (size_t)count);
         if (gathered(ws, (size_t)count) != SS_OK)
@@ -249,14 +240,21 @@ static int64_t receive(ss_loop *loop, ss_ws *ws) {
 }
 
 static int read_frame(ss_loop *loop, ss_ws *ws) {
-    if (!ws->in_frame) {
-        if (!ss_stream_unread(&ws->stream))
-            return SS_NEED_DATA;
-        int answer = begin_frame(ws);
-        if (answer != SS_OK)
-            return answer;
-    }
-    return ws->frame_opcode < SS_WS_CLOSE ? read_data(loop, ws) : read_control(loop, ws);
+    if (ws->in_frame)
+        return read_data(loop, ws);
+    ss_stream *stream = &ws->stream;
+    if (!ss_stream_unread(stream))
+        return SS_NEED_DATA;
+    ss_ws_header header;
+    const unsigned char *data = (const unsigned char *)stream->in + stream->in_start;
+    int answer = ss_ws_header_parse(&header, data, ss_stream_unread(stream), ws->deflate);
+    if (answer == SS_ERROR)
+        return fault(ws, SS_WS_PROTOCOL_ERROR);
+    if (answer != SS_OK)
+        return answer;
+    if (header.opcode >= SS_WS_CLOSE)
+        return read_control(loop, ws, &header);
+    return begin_frame(ws, &header) == SS_OK ? read_data(loop, ws) : SS_ERROR;
 }
 
 static int read_frames(ss_loop *loop, ss_ws *ws) {
@@ -272,7 +270,7 @@ static int read_frames(ss_loop *loop, ss_ws *ws) {
 
 /* What is buffered first; then, where that is not enough for a frame, one read and what it gave. */
 int ss_ws_read(ss_loop *loop, ss_ws *ws) {
-    if (ws->taken && ws->taken_poll == loop->polls)
+    if (ss_ws_held_for_python(loop, ws))
         return SS_OK;
     if (ws->taken)
         ss_ws_message_release(loop, ws);

@@ -19,6 +19,13 @@ static void let_leave(ss_loop *loop, ss_stream *stream) {
     ss_pending_add(loop, &stream->io);
 }
 
+/* Was something sent in this turn before? Something is now. */
+static bool sent_in_turn(const ss_loop *loop, ss_ws *ws) {
+    bool again = ws->sent_poll == (uint32_t)loop->polls;
+    ws->sent_poll = (uint32_t)loop->polls;
+    return again;
+}
+
 /* SS_OK, or SS_BROKEN: the stream is dead. */
 int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length) {
     ss_stream *stream = &ws->stream;
@@ -34,8 +41,7 @@ int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t
         pieces[0].iov_len += length;
         count = 1;
     }
-    bool again = ws->sent_poll == loop->polls;
-    ws->sent_poll = loop->polls;
+    bool again = sent_in_turn(loop, ws);
     if (!again || stream->tls)
         return ss_stream_send(loop, stream, pieces, count, false);
     if (ss_out_append(loop, &stream->out, pieces, count, 0) != SS_OK) {
@@ -141,8 +147,7 @@ static int deliver(ss_loop *loop, ss_ws *ws, ss_frame *frame) {
         return SS_GONE;
     if (stream->out.bytes + frame->length > ws->out_limit && stream->out.bytes)
         return SS_WAIT;
-    bool again = ws->sent_poll == loop->polls && !stream->tls;
-    ws->sent_poll = loop->polls;
+    bool again = sent_in_turn(loop, ws) && !stream->tls;
     int answer = (again || stream->out.first) && !stream->tls ? ss_out_append_frame(loop, &stream->out, frame, 0)
                                                               : ss_stream_send_frame(loop, stream, frame);
     if (again && answer == SS_OK)

@@ -173,15 +173,10 @@ static void linger(ss_loop *loop, ss_ws *ws) {
     ss_pending_add(loop, &ws->stream.io);
 }
 
-/* This poll reported a large message, which Python takes when the poll is over: until then nothing ends the connection. */
-static bool held_for_python(const ss_loop *loop, const ss_ws *ws) {
-    return ws->taken && ws->taken_poll == loop->polls;
-}
-
 static void ws_ready(ss_loop *loop, ss_io *io) {
     ss_ws *ws = (ss_ws *)io;
     ss_stream *stream = &ws->stream;
-    if (held_for_python(loop, ws)) {
+    if (ss_ws_held_for_python(loop, ws)) {
         ss_pending_add(loop, io);
         return;
     }
@@ -249,7 +244,7 @@ static void open_expired(ss_loop *loop, ss_ws *ws) {
 
 static void ws_expired(ss_loop *loop, ss_io *io) {
     ss_ws *ws = (ss_ws *)io;
-    if (held_for_python(loop, ws))
+    if (ss_ws_held_for_python(loop, ws))
         set_deadline(loop, ws, 1);
     else if (ws->state == SS_WS_OPEN)
         open_expired(loop, ws);
@@ -261,7 +256,7 @@ static void ws_expired(ss_loop *loop, ss_io *io) {
 
 /* A connection was upgraded. */
 void ss_ws_begin(ss_loop *loop, ss_ws *ws) {
-    ws->sent_poll = -1;
+    ws->sent_poll = (uint32_t)loop->polls - 1;
     loop->now = ws->heard_at = ss_clock(loop);
     set_deadline(loop, ws, ws->ping_interval_ms);
     ss_pending_add(loop, &ws->stream.io); /* for what came behind the request, and what TLS was to be asked */

@@ -27,41 +27,37 @@ typedef struct {
     bool (*expired)(ss_loop *loop, ss_ws *ws);
 } ss_ws_dialect;
 
+/* A server may hold many that idle, so each byte counts: the wide fields come first, a poll is named by its lower half,
+ * and what is only there while bytes come lies elsewhere, in `message` or in the read buffer. */
 struct ss_ws {
-    ss_stream stream; /* first */
+    ss_stream stream;             /* first */
     const ss_ws_dialect *dialect; /* NULL: messages are Python's */
-    uint8_t state;    /* enum ss_ws_state */
-    bool told;        /* Python had the Close record: nothing more is reported */
-    bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
-    bool paused;      /* nothing is read: Python has enough */
-    int64_t heard_at; /* when something came last */
-    int64_t asked_at; /* when the ping went out to which nothing has come yet */
-    bool asked;       /* a ping is out */
-    bool silent;      /* it was not answered, and the dialect has that told */
-    bool leaving;     /* the server stops: the deadline is the moment of our Close */
-    bool deflate, drop;
-    bool events;      /* of its dialect: Python wants events told apart */
-    uint16_t code;    /* enum ss_ws_code: how it ended, for Python; 0: it has not */
+    int64_t heard_at;             /* when something came last */
+    int64_t asked_at;             /* when the ping went out to which nothing has come yet */
+    char *message;                /* owned; what has come of one, or of a large one that Python is to take... */
+    uint32_t length, capacity;    /* ...of it */
+    uint32_t frame_left;          /* of the payload of the data frame that is being read, behind in_start */
+    uint32_t sent_poll;           /* the poll in whose turn something was sent */
+    uint32_t taken_poll;          /* see `taken` */
     uint32_t max_message, out_limit; /* see ss_ws_config */
     uint32_t ping_interval_ms, ping_timeout_ms, close_timeout_ms;
-    int64_t sent_poll; /* the poll in whose turn something was sent */
-    /* The frame that is being read: its payload's rest, behind in_start. */
-    uint64_t frame_left;
-    uint32_t mask_phase;
-    unsigned char mask[4];
-    uint8_t frame_opcode;
-    bool frame_fin;
-    bool in_frame;
-    /* The message: of several frames, or of one that has not come whole. */
-    bool in_message;   /* its first frame has come, its last has not */
-    uint8_t opcode;    /* of its first frame, with SS_WS_COMPRESSED */
-    ss_utf8 utf8;      /* of text */
-    char *message;     /* owned; what has come of it, or of a large one that Python is to take */
-    uint32_t length, capacity;
-    bool taken;        /* `message` is Python's... */
-    int64_t taken_poll; /* ...until the poll after this one */
-    uint8_t control_length;
-    char control[SS_WS_MOST_CONTROL]; /* payload of the control frame that is being read */
+    unsigned char mask[4]; /* of that frame... */
+    uint8_t mask_phase;    /* ...and which of its bytes comes next */
+    bool in_frame, frame_fin;
+    bool in_message; /* the message's first frame has come, its last has not */
+    bool taken;      /* `message` is Python's until the poll after taken_poll */
+    uint8_t opcode;  /* of the message's first frame, with SS_WS_COMPRESSED */
+    ss_utf8 utf8;    /* of text */
+    uint8_t state;   /* enum ss_ws_state */
+    uint16_t code;   /* enum ss_ws_code: how it ended, for Python; 0: it has not */
+    bool told;       /* Python had the Close record: nothing more is reported */
+    bool want_drain; /* a writer parks for SS_EVENT_DRAINED */
+    bool paused;     /* nothing is read: Python has enough */
+    bool asked;      /* a ping is out */
+    bool silent;     /* it was not answered, and the dialect has that told */
+    bool leaving;    /* the server stops: the deadline is the moment of our Close */
+    bool deflate, drop; /* see ss_ws_config */
+    bool events;     /* of its dialect: Python wants events told apart */
 };
 
 extern const ss_protocol ss_websocket; /* websocket.c */
@@ -87,6 +83,11 @@ static inline ss_ws *ss_ws_find(const ss_loop *loop, int64_t handle) {
 static inline uint32_t ss_ms_of(int64_t ns) {
     int64_t ms = ns / 1000000 + (ns % 1000000 > 0);
     return ms > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)ms;
+}
+
+/* This poll reported a large message, which Python takes when the poll is over: until then nothing ends the connection. */
+static inline bool ss_ws_held_for_python(const ss_loop *loop, const ss_ws *ws) {
+    return ws->taken && ws->taken_poll == (uint32_t)loop->polls;
 }
 
 /* records.c */
