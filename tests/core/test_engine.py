@@ -170,6 +170,24 @@ def test_who_does_not_answer_is_ended_with_the_reason(listening: Listening) -> N
     client.close()
 
 
+@pytest.mark.parametrize("fin", [True, False])
+def test_only_the_frame_that_is_coming_may_be_beyond_its_limit(fin: bool, listening: Listening) -> None:
+    listener = listening()
+    client, handle = listener.upgraded()
+    payload = bytes(range(256)) * 400
+    began = frame(lib.SS_WS_BINARY, payload, fin=fin)
+    client.sendall(began[:3000])
+    listener.poll(SECOND)
+    begin(listener, handle, max_message=5000)
+    client.sendall(began[3000:])
+    client.sendall(frame(lib.SS_WS_BINARY if fin else lib.SS_WS_CONTINUATION, bytes(5001)))
+    ended = f"close {lib.SS_WS_TOO_BIG}"
+    assert listener.told(1 + fin) == ([f"binary of {len(payload)}", ended] if fin else [ended])
+    assert listener.messages[0][2] == payload or not fin
+    client.close()
+    listener.until_gone()
+
+
 def test_only_a_websocket_that_is_open_can_begin(listening: Listening) -> None:
     listener = listening()
     client, handle = listener.upgraded()

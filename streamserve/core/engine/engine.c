@@ -58,7 +58,7 @@ int ss_engine_begin(ss_loop *loop, int64_t handle, const ss_engine_config *confi
     ws->dialect = &engine;
     ws->events = config->events != 0;
     ws->drop = false;
-    ws->max_message = config->max_message > ws->length ? config->max_message : ws->length;
+    ws->max_message = config->max_message; /* also below a frame that is coming, which was let in */
     ws->out_limit = config->out_limit;
     ws->ping_interval_ms = ms_of(config->ping_interval);
     ws->ping_timeout_ms = ms_of(config->ping_timeout);

@@ -42,7 +42,7 @@ static int check_order(ss_ws *ws, const ss_ws_header *header) {
     bool continuation = header->opcode == SS_WS_CONTINUATION;
     if (continuation != ws->in_message)
         return fault(ws, SS_WS_PROTOCOL_ERROR);
-    if (header->length > ws->max_message - ws->length)
+    if (header->length + ws->length > ws->max_message)
         return fault(ws, SS_WS_TOO_BIG);
     if (!continuation) {
         ws->opcode = (uint8_t)(header->opcode | (header->compressed ? SS_WS_COMPRESSED : 0));
@@ -80,7 +80,9 @@ static int reserve(ss_loop *loop, ss_ws *ws, size_t room) {
         return SS_OK;
     while (capacity < needed)
         capacity *= capacity < QUICK_GROWTH ? 2 : 4;
-    size_t most = ws->frame_fin ? (size_t)ws->length + ws->frame_left : ws->max_message;
+    size_t most = (size_t)ws->length + ws->frame_left;
+    if (!ws->frame_fin && most < ws->max_message)
+        most = ws->max_message;
     if (capacity > most)
         capacity = most;
     char *grown = realloc(ws->message, capacity);
