@@ -78,6 +78,9 @@ class Endpoint(Port):
     def messages(self, words: list[int]) -> None:
         self.sockets.messages(words)
 
+    def messages_alike(self, opcode: int, words: memoryview) -> bool:
+        return self.sockets.messages_alike(opcode, words)
+
     def close(self) -> None:
         super().close()
         if self.core is self.hub.core:  # else: a child of fork, and the greenlets that wait are the parent's

@@ -128,7 +128,10 @@ class EventLoop:
         if count:
             if self._message_words is None:
                 self._message_words = _view(lib.ss_loop_messages(self.core), lib.SS_MESSAGES * _MESSAGE_WORDS)
-            self._hand_out(hub, self._message_words[: count * _MESSAGE_WORDS].tolist())
+            words = self._message_words[: count * _MESSAGE_WORDS]
+            opcode = lib.ss_ws_alike(self.core) if count > 1 else 0
+            if not opcode or not self._hand_out_alike(hub, opcode, words):
+                self._hand_out(hub, words.tolist())
         while self._fired:
             self._fire(hub)
 
@@ -165,6 +168,14 @@ class EventLoop:
             self.ports.get(words[0], NO_PORT).requests(words, count)
         except BaseException as error:
             hub.report(error, hub)
+
+    def _hand_out_alike(self, hub: Hub, opcode: int, words: memoryview) -> bool:
+        """Gives messages of one kind and one listener to its port. False: it has not taken them."""
+        try:
+            return self.ports.get(words[0], NO_PORT).messages_alike(opcode, words)
+        except BaseException as error:
+            hub.report(error, hub)
+            return True
 
     def _hand_out(self, hub: Hub, words: list[int]) -> None:
         """Gives messages to the ports of their listeners; where one fails, the others still get theirs."""

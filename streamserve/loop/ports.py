@@ -108,6 +108,14 @@ class Port:
     def messages(self, words: list[int]) -> None:
         """Messages of WebSockets: records of SS_MESSAGE_WORDS words, whose payloads the next poll overwrites."""
 
+    def messages_alike(self, opcode: int, words: memoryview) -> bool:
+        """The same, where all of them are SS_WS_TEXT, or all SS_WS_BINARY; see ss_ws_alike.
+
+        Returns:
+            False: it has not taken them, and is to be given them by `messages`.
+        """
+        return False
+
     def send_now(self, connection: int) -> None:
         """A greenlet is about to park until a connection has sent what is queued: TLS must encrypt it first."""
 

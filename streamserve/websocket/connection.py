@@ -238,7 +238,7 @@ class WebSocket:
             data, flags = self.deflate.pack(data)
         sockets = self._sockets
         queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
-        if not 0 <= queued < sockets.high_water:
+        if queued and not 0 < queued < sockets.high_water:
             self._not_taken(queued, opcode, data, flags)
 
     def send_now(self, message: Message) -> int:

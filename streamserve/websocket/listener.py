@@ -61,11 +61,7 @@ class Sockets:
 
     def messages(self, words: list[int]) -> None:
         """Takes the records of one poll, in the hub; see SS_MESSAGE_WORDS."""
-        if self._payloads is None:
-            self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
         small = self._small(words)
-        if len(words) > _WORDS and self._hand_out_alike(words, small):
-            return
         text = small.decode("ascii") if small.isascii() else None  # a part of it is a message
         find, handled = self.open.get, []
         stream = iter(words)
@@ -89,26 +85,26 @@ class Sockets:
         if handled:
             self.deliver(handled)
 
-    def _hand_out_alike(self, words: list[int], small: bytes) -> bool:
-        """Has a runner cut out the messages, as it comes to them: less work for each, where all are of one kind.
+    def messages_alike(self, opcode: int, words: memoryview) -> bool:
+        """Has a runner cut out the messages of a poll, as it comes to them: less work for each; see Port.
 
         Returns:
-            False: they are not, or text beyond ASCII is among them, whose offsets are no characters, or a message for
-                `receive`.
+            False: text beyond ASCII is among them, whose offsets are no characters, or a message for `receive`.
         """
         first = self.open.get(words[1])
-        if first is None or first._handler is None or not lib.ss_ws_alike(self.core):
+        if first is None or first._handler is None:
             return False
-        payloads: str | bytes = small
-        if words[2] & 0xFF == _TEXT:
-            if not small.isascii():
-                return False
-            payloads = small.decode("ascii")
-        websockets = list(map(self.open.get, words[1::_WORDS]))
-        if None in websockets or None in map(_handler_of, websockets):
+        websockets = list(map(self.open.get, words[1::_WORDS].tolist()))
+        if not all(websockets) or not all(map(_handler_of, websockets)):
             return False
-        parts = zip(websockets, words[2::_WORDS], words[3::_WORDS], strict=True)
-        self.hub.ready.append((self._run_alike, payloads, parts))
+        offsets = words[3::_WORDS].tolist()
+        length = offsets[-1] + (words[-2] >> _SHIFT)
+        data = self._first(length)
+        if opcode == _TEXT and not data.isascii():
+            return False
+        payloads = data.decode("ascii") if opcode == _TEXT else data
+        ends = [*offsets[1:], length]
+        self.hub.ready.append((self._run_alike, payloads, zip(websockets, offsets, ends, strict=True)))
         return True
 
     def _run_alike(self, item: Any, runner: Runner) -> None:
@@ -116,8 +112,8 @@ class Sockets:
         ready = self.hub.ready
         ready.appendleft(item)
         payloads = item[1]
-        for websocket, word, offset in item[2]:
-            message = payloads[offset : offset + (word >> _SHIFT)]
+        for websocket, begin, end in item[2]:
+            message = payloads[begin:end]
             if websocket._busy or websocket.close_code is not None:
                 websocket.handled(message)
             else:  # a call less than `handled`
@@ -135,12 +131,17 @@ class Sockets:
             ready.popleft()
 
     def _small(self, words: list[int]) -> bytes:
-        """The payloads of all small messages, one behind the other: taken at once, they cost little each."""
-        assert self._payloads is not None
+        """The payloads of all small messages of a poll."""
         for at in range(len(words) - 1, 0, -_WORDS):
             if words[at] >= 0:
-                return bytes(self._payloads[: (words[at] & _OFFSET) + (words[at - 1] >> _SHIFT)])
+                return self._first((words[at] & _OFFSET) + (words[at - 1] >> _SHIFT))
         return b""
+
+    def _first(self, length: int) -> bytes:
+        """The first bytes of all payloads of a poll: taken at once, they cost little each."""
+        if self._payloads is None:
+            self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
+        return bytes(self._payloads[:length])
 
     def _event(self, word: int, place: int, payloads: Any) -> tuple[int, int, str, str]:
         """An event of Socket.IO, which the core has told apart; see SS_ENGINE_OFFSET_MASK."""

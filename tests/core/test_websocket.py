@@ -162,6 +162,13 @@ def test_messages_of_one_kind_are_told_to_be_alike(loop: Loop, listening: Listen
         assert lib.ss_ws_alike(loop.core) == alike
 
 
+def test_messages_of_two_listeners_are_not_alike(loop: Loop, listening: Listening) -> None:
+    for client, _ in [listening().upgraded() for _ in range(2)]:
+        client.sendall(frame(TEXT, b"hello"))
+    assert lib.ss_loop_poll(loop.core, SECOND) >> 32 == 2
+    assert lib.ss_ws_alike(loop.core) == 0
+
+
 # ---- sending
 
 

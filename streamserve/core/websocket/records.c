@@ -52,7 +52,7 @@ void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, b
     words[1] = ss_io_handle(&ws->stream.io);
     words[2] = opcode | (int64_t)(length << SS_WS_LENGTH_SHIFT);
     words[3] = large ? -1 : (int64_t)batch->used;
-    batch->kinds |= large ? 1u : 1u << opcode;
+    batch->kinds |= large || words[0] != batch->records[0] ? 1u : 1u << opcode;
     batch->used += large ? 0 : (uint32_t)length;
 }
 

@@ -66,7 +66,7 @@ extern const ss_protocol ss_websocket; /* websocket.c */
 typedef struct ss_ws_batch {
     int64_t poll; /* of which the records are */
     uint32_t used;  /* bytes of payloads */
-    uint32_t kinds; /* of the records: a bit for each opcode; the lowest: one that stands for itself */
+    uint32_t kinds; /* of the records: a bit for each opcode; the lowest: one that is unlike the others */
     int64_t records[SS_MESSAGES * SS_MESSAGE_WORDS];
     char payloads[SS_WS_PAYLOAD_BYTES];
 } ss_ws_batch;
