@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.waiter import EXPIRED, Waiter
+from streamserve.loop.waiter import Waiter
 from streamserve.websocket.deflate import BadMessage, Packed
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message, encoded
@@ -160,27 +160,20 @@ class WebSocket:
         else:  # it has ended, which is why nobody wakes it between two waits
             waiter.done = False
         try:
-            message: Any = waiter.park() if timeout is None else self._park_for(waiter, timeout)
+            if timeout is None:
+                waiter.park()
+            elif not waiter.park_for(timeout):
+                raise TimeoutError(f"no message came within {timeout:g} seconds")
         except BaseException:
             self._waiter = None
             raise
+        message: Any = waiter.value
         waiter.greenlet = waiter.value = None
         if message.__class__ is Close:
             self._ended(message)
         if self.close_code is not None:
             return None
         return self._unpacked(message) if message.__class__ is Packed else message
-
-    def _park_for(self, waiter: Waiter, timeout: float) -> Any:
-        hub = self._sockets.hub
-        slot = hub.start_timer(timeout, waiter)
-        try:
-            message = waiter.park()
-        finally:
-            hub.stop_timer(slot, waiter)
-        if message is EXPIRED:
-            raise TimeoutError(f"no message came within {timeout:g} seconds")
-        return message
 
     def _misuse(self) -> Exception:
         if self._sockets.hub.thread_ident == get_ident():
