@@ -21,27 +21,18 @@ from socketio import packet
 from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
-from streamserve.core import lib
 from streamserve.engine.admission import Admission
 from streamserve.engine.arrivals import Arrivals
+from streamserve.engine.events import Events, can_take
 from streamserve.engine.handlers import HandlerFailed, call, call_class
-from streamserve.engine.json_codec import JsonCodec
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
+from streamserve.engine.packets import NO_EVENT, PacketWriter, frames_of, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
-from streamserve.engine.session import Frame, Session
+from streamserve.engine.session import Frame
 
 __all__ = ["SocketIOServer"]
-
-MOST_ATTACHMENTS = 10
-"""Binary attachments of one event."""
-
-NO_EVENT = "the data of an event is a list that begins with its name, of an acknowledgement a list"
-SS_ENGINE_ACK: int = lib.SS_ENGINE_ACK
-
-_OF_EVENTS = ("_handle_eio_message", "_handle_event", "_handle_event_internal", "_handle_ack")
-"""Where a subclass has one of its own, events come by it."""
 
 
 class SocketIOServer(Server):  # type: ignore[misc]
@@ -76,11 +67,15 @@ class SocketIOServer(Server):  # type: ignore[misc]
         fast(self.manager)
         self.admission = Admission(self.packet_class)
         self.arrivals = Arrivals(connect_timeout, self.eio.disconnect)
-        standard = self.packet_class is packet.Packet and hasattr(packet.Packet.json, "dumps")
-        self._codec = JsonCodec(packet.Packet.json) if standard else None
-        self._sends_by_itself = all(_is_ours(self, name) for name in ("_send_packet", "_send_eio_packet"))
-        if self._codec is not None and all(_is_ours(self, name) for name in _OF_EVENTS):
-            self.eio.take_events(self._take_event, self.async_handlers)
+        self.writer = PacketWriter(self.packet_class)
+        kind = type(self)
+        self._sends_by_itself = (
+            kind._send_packet is SocketIOServer._send_packet
+            and kind._send_eio_packet is SocketIOServer._send_eio_packet
+        )
+        if can_take(self, SocketIOServer):
+            events = Events(self, kind._trigger_event is SocketIOServer._trigger_event)
+            self.eio.take_events(events.take, self.async_handlers)
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -99,25 +94,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def sends_plainly(self) -> bool:
         """Whether an event may go to the clients directly: nobody has put something in the place of how it is sent."""
-        return not self.__dict__.keys() & {"_send_packet", "_send_eio_packet"} and self._sends_by_itself
-
-    def frames(self, kind: int, namespace: str, number: int | None, data: Any) -> list[Frame]:
-        """A packet as it goes to clients: a frame, and one for each attachment.
-
-        Args:
-            kind: EVENT, CONNECT and so on; an EVENT or ACK with attachments becomes a binary one.
-            number: for which an acknowledgement is asked, or that it is for.
-        """
-        if self._codec is None:
-            encoded = self.packet_class(kind, data=data, namespace=namespace, id=number).encode()
-            parts = encoded if isinstance(encoded, list) else [encoded]
-            return [part if isinstance(part, bytes) else "4" + part for part in parts]
-        text, attachments = self._codec.dumps(data)
-        name = "" if namespace == "/" else namespace + ","
-        if attachments:
-            kind = packet.BINARY_EVENT if kind == packet.EVENT else packet.BINARY_ACK
-            name = f"{len(attachments)}-{name}"
-        return [f"4{kind}{name}{'' if number is None else number}{text}", *attachments]
+        replaced = self.__dict__
+        return self._sends_by_itself and "_send_packet" not in replaced and "_send_eio_packet" not in replaced
 
     def send_frames(self, eio_sid: str, namespace: str, frames: list[Frame]) -> None:
         """Sends a packet; while its client's connect handler runs, it waits for the answer to its CONNECT."""
@@ -126,9 +104,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         """Sends a packet; its attachments follow it with no other packet in between."""
-        encoded = pkt.encode()
-        parts = encoded if isinstance(encoded, list) else [encoded]
-        frames = [part if isinstance(part, bytes) else "4" + part for part in parts]
+        frames = frames_of(pkt)
         namespace = pkt.namespace or "/"
         if pkt.packet_type not in (packet.CONNECT, packet.CONNECT_ERROR):
             self.send_frames(eio_sid, namespace, frames)
@@ -184,6 +160,12 @@ class SocketIOServer(Server):  # type: ignore[misc]
         self.arrivals.end(eio_sid)
         super()._handle_eio_disconnect(eio_sid, reason)
 
+    def _get_event_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """The handler of an event. One that a client calls "*" is none of its own: it goes to the handler of all."""
+        if event == "*":
+            return super()._get_event_handler("", namespace, args)  # type: ignore[no-any-return]
+        return super()._get_event_handler(event, namespace, args)  # type: ignore[no-any-return]
+
     def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
         """Calls the handler of an event, once.
 
@@ -218,43 +200,6 @@ class SocketIOServer(Server):  # type: ignore[misc]
         refusal = self.packet_class(packet.CONNECT_ERROR, data={"message": message}, namespace=namespace)
         self._send_packet(eio_sid, refusal)
 
-    def _take_event(self, session: Session, message: tuple[int, int, str, str]) -> None:
-        """An event or acknowledgement that the core has told apart; see EngineServer.take_events.
-
-        Raises:
-            MalformedPayload: its JSON is none of an event.
-        """
-        kind, number, namespace, text = message
-        assert self._codec is not None
-        data = self._codec.loads(text)
-        if kind == SS_ENGINE_ACK:
-            self._handle_ack(session.sid, namespace, number, data)
-            return
-        if not data or data[0].__class__ is not str or data[0] in self.reserved_events:
-            raise MalformedPayload(NO_EVENT)
-        sid = self.manager.sid_from_eio_sid(session.sid, namespace)
-        self.logger.info('received event "%s" from %s [%s]', data[0], sid, namespace)
-        if not self.manager.is_connected(sid, namespace):
-            self.logger.warning("%s is not connected to namespace %s", sid, namespace)
-            return
-        self._run_handler(session, sid, namespace, number, data)
-
-    def _run_handler(self, session: Session, sid: str, namespace: str, number: int, data: list[Any]) -> None:
-        """Calls the handler of an event in this greenlet; where it waits, others go on beside it."""
-        try:
-            answer = self._trigger_event(data[0], namespace, sid, *data[1:])
-        except Exception:
-            self.logger.exception("handler of %r failed", data[0])
-            return
-        if number < 0 or answer is self.not_handled:
-            return
-        values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
-        if self.sends_plainly():
-            session.send_frames(self.frames(packet.ACK, namespace, number, values))
-        else:
-            ack = self.packet_class(packet.ACK, namespace=namespace, id=number, data=values)
-            self._send_packet(session.sid, ack)
-
     def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         """A message of a client, or an attachment of the one before.
 
@@ -265,8 +210,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if self.packet_class.uses_binary_events and (pkt is None) == isinstance(data, bytes):
             raise MalformedPayload("an attachment came without its event, or an event before its attachments")
         if pkt is None:
-            self._dispatch(eio_sid, _parsed(self.packet_class, data))
-        elif _is_whole(pkt, data):
+            self._dispatch(eio_sid, parsed(self.packet_class, data))
+        elif is_whole(pkt, data):
             del self._binary_packet[eio_sid]
             self._dispatch_data(eio_sid, pkt, pkt.packet_type == packet.BINARY_EVENT)
 
@@ -298,42 +243,3 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self._handle_event(eio_sid, pkt.namespace, pkt.id, data)
         else:
             self._handle_ack(eio_sid, pkt.namespace, pkt.id, data)
-
-
-def _is_ours(server: SocketIOServer, name: str) -> bool:
-    """Nobody has put something else in the place of a method."""
-    return getattr(type(server), name) is getattr(SocketIOServer, name)
-
-
-def _parsed(packet_class: Any, data: str | bytes) -> Any:
-    binary_events = packet_class.uses_binary_events
-    if isinstance(data, str) and binary_events and data[:1] in ("5", "6"):
-        count = data[1:].partition("-")[0]
-        if not count.isdecimal() or not 0 < int(count) <= MOST_ATTACHMENTS:
-            raise MalformedPayload(f"an event announces {count[:20]!r} attachments; 1 to {MOST_ATTACHMENTS} are taken")
-    try:
-        pkt = packet_class(encoded_packet=data)
-    except Exception as error:  # whatever a parser of others raises: the bytes are the client's
-        raise MalformedPayload(f"{data[:20]!r} is no packet: {error}") from None
-    if not binary_events and not _is_sound(pkt):
-        raise MalformedPayload(f"{data[:20]!r} is no packet: its type, namespace or id is none")
-    return pkt
-
-
-def _is_sound(pkt: Any) -> bool:
-    """What a parser passes on as the client wrote it: MessagePack's does."""
-    number, name = pkt.id, pkt.namespace
-    return (
-        pkt.packet_type.__class__ is int
-        and 0 <= pkt.packet_type < packet.BINARY_EVENT
-        and (name is None or isinstance(name, str))
-        and (number is None or number.__class__ is int)
-    )
-
-
-def _is_whole(pkt: Any, attachment: bytes) -> bool:
-    """Adds an attachment; whether it was the last one."""
-    try:
-        return bool(pkt.add_attachment(attachment))
-    except (IndexError, TypeError):
-        raise MalformedPayload("an event has a place for an attachment that it does not announce") from None

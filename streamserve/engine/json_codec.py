@@ -21,7 +21,7 @@ from engineio import json as engineio_json
 
 from streamserve.engine.payloads import MalformedPayload
 
-__all__ = ["JsonCodec"]
+__all__ = ["Attached", "JsonCodec"]
 
 _SEPARATORS = (",", ":")
 MOST_DIGITS = 100
@@ -32,13 +32,13 @@ _RUN = re.compile("[0-9]{3}")
 """A run of over 100 digits covers at least three neighbours of every 33rd character."""
 
 
-class _Attached(Exception):
+class Attached(Exception):
     """A value is bytes: its place is in an encoder that collects them."""
 
 
 def _refuse(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
-        raise _Attached
+        raise Attached
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
@@ -53,16 +53,19 @@ class JsonCodec:
 
     Args:
         module: what has `dumps` and `loads` instead of the standard library, orjson for instance; None: the standard's.
+
+    Attributes:
+        encode: data → its JSON; raises Attached where there are bytes in it.
     """
 
     def __init__(self, module: Any = None) -> None:
-        self._encode: Callable[[Any], str] = _standard_encoder()
+        self.encode: Callable[[Any], str] = _standard_encoder()
         self._scan: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
         self._loads: Callable[[Any], Any] | None = None
         self._dumps: Callable[..., Any] | None = None
         if module not in (None, json, engineio_json):
             self._dumps, self._loads = _compact(module), module.loads
-            self._encode = self._encode_by_module
+            self.encode = self._encode_by_module
 
     # ---- out
 
@@ -74,8 +77,8 @@ class JsonCodec:
             ValueError: data contains itself.
         """
         try:
-            return self._encode(data), []
-        except _Attached:
+            return self.encode(data), []
+        except Attached:
             return self._with_attachments(data)
         except RecursionError:
             return json.dumps(data, separators=_SEPARATORS), []  # says what is wrong: it contains itself, or is deep

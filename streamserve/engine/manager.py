@@ -46,6 +46,16 @@ class FastManager(Manager):  # type: ignore[misc]
         _settle(self.pending_connect, namespace, joined)
         return joined
 
+    def connected_sid(self, eio_sid: str, namespace: str) -> str | None:
+        """The sid of a client that has joined a namespace and does not leave it: sid_from_eio_sid and is_connected."""
+        rooms = self.rooms.get(namespace)
+        if rooms is None:
+            return None
+        sid: str | None = rooms[None]._invm.get(eio_sid)
+        if (self.pending_connect or self.pending_disconnect) and not self.is_connected(sid, namespace):
+            return None
+        return sid
+
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
         """A client is about to leave: its handler still finds all of it."""
         self.pending_disconnect.setdefault(namespace, set()).add(sid)
@@ -140,7 +150,7 @@ class FastManager(Manager):  # type: ignore[misc]
             super().emit(event, data, namespace, room, skip_sid, callback, **kwargs)
         elif namespace in self.rooms:
             arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
-            frames = server.frames(packet.EVENT, namespace, None, [event, *arguments])
+            frames = server.writer.frames(packet.EVENT, namespace, None, [event, *arguments])
             skipped = skip_sid if isinstance(skip_sid, list) else () if skip_sid is None else (skip_sid,)
             server.eio.in_loop(self.deliver, frames, namespace, room, skipped)
 

@@ -29,25 +29,22 @@ class Probe:
         websocket: the new connection.
     """
 
-    __slots__ = ("_changed", "_probed", "_session", "_timer", "websocket")
+    __slots__ = ("_probed", "_session", "_timer", "websocket")
 
     def __init__(self, session: Session, websocket: WebSocket) -> None:
         self.websocket = websocket
         self._session = session
-        self._probed = self._changed = False
+        self._probed = False
         self._timer = session.hub.start_timer(UPGRADE_TIMEOUT, self, counts=False)
 
     def on_message(self, message: str | bytes) -> None:
-        """The probe, then the change; what came with that goes on to the session."""
+        """The probe, then the change; what comes behind that is the session's."""
         session = self._session
-        if self._changed:
-            session.handle_later(message)
-        elif message == "2probe" and not self._probed:
+        if message == "2probe" and not self._probed:
             self._probed = True
             self.websocket.send_now("3probe")
             session.end_poll()
         elif message == "5" and self._probed and not session.closed:
-            self._changed = True
             self._stop()
             session.attach(self.websocket)
         else:
@@ -57,10 +54,7 @@ class Probe:
     def on_close(self, reason: str) -> None:
         """Before the change the session goes on without it."""
         self._stop()
-        if self._changed:
-            self._session.lost()
-        else:
-            self._session.probe_ended(self)
+        self._session.probe_ended(self)
 
     def _stop(self) -> None:
         if self._timer >= 0:

@@ -56,6 +56,7 @@ MOST_OF_A_MESSAGE = (1 << 32) - 1
 UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
 
 Environ = dict[str, Any]
+TakeEvent = Callable[[Session, int, int, str, str], None]
 
 _log = logging.getLogger("streamserve.engine")
 
@@ -67,7 +68,7 @@ def _take_over(async_mode: str) -> None:
     _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
 
 
-def _not_told_apart(session: Session, event: tuple[int, int, str, str]) -> None:
+def _not_told_apart(session: Session, kind: int, number: int, namespace: str, text: str) -> None:
     raise AssertionError("the core was not asked for events")
 
 
@@ -97,7 +98,7 @@ class EngineServer(Server):  # type: ignore[misc]
         self.hub: Hub | None = None
         self.epoch = 0
         self.concurrent_events = False
-        self.take_event: Callable[[Session, tuple[int, int, str, str]], None] = _not_told_apart
+        self.take_event: TakeEvent = _not_told_apart
         self.config = self._core_config()
 
     def _core_config(self) -> Any:
@@ -109,7 +110,7 @@ class EngineServer(Server):  # type: ignore[misc]
         config.out_limit = self.max_queue
         return config
 
-    def take_events(self, take: Callable[[Session, tuple[int, int, str, str]], None], concurrent: bool) -> None:
+    def take_events(self, take: TakeEvent, concurrent: bool) -> None:
         """Has events and acknowledgements of Socket.IO told apart by the core.
 
         Args:

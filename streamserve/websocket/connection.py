@@ -330,7 +330,8 @@ class WebSocket:
         Returns:
             The WebSockets of the listener, for what the other object asks of them.
         """
-        sockets, self._handler = self._sockets, guest
+        sockets = self._sockets
+        self._handler = _Forwarding(self, guest)  # for what a runner has already cut out of the payloads for this one
         if self.handle in sockets.open:
             sockets.open[self.handle] = guest
         waiting, self._inbox = self._inbox, None
@@ -405,3 +406,21 @@ class WebSocket:
     def __repr__(self) -> str:
         state = f"closed with {self.close_code}" if self.closed else "open" if self.accepted else "not accepted"
         return f"<WebSocket {self.path} {state}>"
+
+
+class _Forwarding:
+    """The handler of a WebSocket that was handed over: its messages wait for their turn with the guest."""
+
+    __slots__ = ("_guest", "_websocket")
+
+    def __init__(self, websocket: WebSocket, guest: Any) -> None:
+        self._websocket = websocket
+        self._guest = guest
+
+    def on_message(self, message: Message) -> None:
+        self._websocket._sockets.deliver([(self._guest, message)])
+
+    def on_close(self, reason: str) -> None:
+        code = self._websocket.close_code or lib.SS_WS_ABNORMAL
+        close = Close(code.to_bytes(2, "big") + reason.encode())
+        self._websocket._sockets.deliver([(self._guest, close)])

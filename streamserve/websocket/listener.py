@@ -40,8 +40,9 @@ class Sockets:
 
     Attributes:
         open: connection → its WebSocket, or the guest to which that was handed over: it has `_handler` and `_busy`,
-            both true, and its `handled` gets every message in a runner. An event of Socket.IO comes to a guest as
-            a tuple: kind (SS_ENGINE_EVENT, SS_ENGINE_ACK), ack id (-1: none), namespace, JSON.
+            both true, and its `handled` gets every message in a runner. An event of Socket.IO comes to it as
+            a tuple: kind (SS_ENGINE_EVENT, SS_ENGINE_ACK), ack id (-1: none), namespace, JSON; or as the arguments
+            of its `event`.
     """
 
     def __init__(self, port: Port, high_water: int) -> None:
@@ -98,14 +99,33 @@ class Sockets:
         if not all(websockets) or not all(map(_handler_of, websockets)):
             return False
         offsets = words[3::_WORDS].tolist()
-        length = offsets[-1] + (words[-2] >> _SHIFT)
+        length = (offsets[-1] & _OFFSET) + (words[-2] >> _SHIFT)
         data = self._first(length)
-        if opcode == _TEXT and not data.isascii():
+        if opcode != _BINARY and not data.isascii():
             return False
-        payloads = data.decode("ascii") if opcode == _TEXT else data
-        ends = [*offsets[1:], length]
-        self.hub.ready.append((self._run_alike, payloads, zip(websockets, offsets, ends, strict=True)))
+        payloads = data if opcode == _BINARY else data.decode("ascii")
+        if opcode == _EVENT:
+            events = zip(websockets, words[2::_WORDS].tolist(), offsets, strict=True)
+            self.hub.ready.append((self._run_events, payloads, events))
+        else:
+            ends = [*offsets[1:], length]
+            self.hub.ready.append((self._run_alike, payloads, zip(websockets, offsets, ends, strict=True)))
         return True
+
+    def _run_events(self, item: Any, runner: Runner) -> None:
+        """As _run_alike, for events of Socket.IO: their connections are all handed over."""
+        ready = self.hub.ready
+        ready.appendleft(item)
+        payloads = item[1]
+        for guest, word, place in item[2]:
+            at = place & _OFFSET
+            head = place >> _HEAD_SHIFT & _HEAD
+            namespace = payloads[at - head : at].partition(",")[0] if head else "/"
+            guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads[at : at + (word >> _SHIFT)])
+            if runner.gr_context is not None or runner.task is not None:
+                refresh(runner)
+        if ready and ready[0] is item:
+            ready.popleft()
 
     def _run_alike(self, item: Any, runner: Runner) -> None:
         """As _run_handlers, with the payloads of all messages in one."""

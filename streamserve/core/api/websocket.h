@@ -41,8 +41,9 @@ enum ss_ws_code {
 
 int64_t *ss_loop_messages(ss_loop *loop); /* SS_MESSAGES * SS_MESSAGE_WORDS words; NULL: no memory */
 const char *ss_ws_payloads(ss_loop *loop); /* SS_WS_PAYLOAD_BYTES; NULL: no memory */
-/* SS_WS_TEXT or SS_WS_BINARY: all messages that the last poll reported are of this kind and of one listener, small and
- * not compressed, and their payloads lie one behind the other, from the first byte on. 0: they are not. */
+/* SS_WS_TEXT, SS_WS_BINARY, or SS_ENGINE_EVENT (api/engine.h): all messages that the last poll reported are of this
+ * kind and of one listener, small and not compressed, and their payloads lie one behind the other, from the first byte
+ * on. 0: they are not. */
 int ss_ws_alike(const ss_loop *loop);
 /* The payload of a large message that the last poll reported; valid until the next call for this connection. */
 const char *ss_ws_take(ss_loop *loop, int64_t conn);

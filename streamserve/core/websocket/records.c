@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define LAST_ALIKE 3 /* the first kind of a dialect: its events */
+
 static ss_ws_batch *batch_make(ss_loop *loop) {
     ss_streams *streams = ss_streams_make(loop);
     if (!streams)
@@ -28,7 +30,10 @@ const char *ss_ws_payloads(ss_loop *loop) {
 
 int ss_ws_alike(const ss_loop *loop) {
     const ss_ws_batch *batch = ss_ws_batch_of(loop);
-    return batch->kinds == 1u << SS_WS_TEXT ? SS_WS_TEXT : batch->kinds == 1u << SS_WS_BINARY ? SS_WS_BINARY : 0;
+    for (int kind = SS_WS_TEXT; kind <= LAST_ALIKE; kind++)
+        if (batch->kinds == 1u << kind)
+            return kind;
+    return 0;
 }
 
 bool ss_ws_has_room(ss_loop *loop, size_t length) {
@@ -63,7 +68,7 @@ void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, 
     words[1] = ss_io_handle(&ws->stream.io);
     words[2] = kind | (int64_t)(length - start) << SS_WS_LENGTH_SHIFT;
     words[3] = (int64_t)(batch->used + start) | extra;
-    batch->kinds |= 1u;
+    batch->kinds |= words[0] != batch->records[0] ? 1u : 1u << kind;
     batch->used += (uint32_t)length;
 }
 

@@ -1,0 +1,109 @@
+"""Events that the core has told apart: from their JSON to the handler, and back as an acknowledgement.
+
+This is the path of what comes most, so it says again, in fewer steps, what `socketio.Server` does for a packet of its
+own: about 3 us an event, where that takes 30. tests/socketio/test_paths.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from socketio import packet
+
+from streamserve.core import lib
+from streamserve.engine.json_codec import Attached
+from streamserve.engine.manager import FastManager
+from streamserve.engine.packets import NO_EVENT
+from streamserve.engine.payloads import MalformedPayload
+
+if TYPE_CHECKING:
+    from streamserve.engine.session import Session
+    from streamserve.socketio_server import SocketIOServer
+
+__all__ = ["Events", "can_take"]
+
+_ACK: int = lib.SS_ENGINE_ACK
+_NOBODY: dict[str, Any] = {}
+
+_WAYS = ("_handle_eio_message", "_handle_event", "_handle_event_internal", "_handle_ack")
+"""Where a subclass has one of these of its own, events come by it."""
+
+
+def can_take(server: SocketIOServer, original: type) -> bool:
+    """Whether events may come this way: packets are python-socketio's, and no step of theirs is replaced."""
+    kind = type(server)
+    own = all(getattr(kind, name) is getattr(original, name) for name in _WAYS)
+    return own and server.writer.codec is not None and isinstance(server.manager, FastManager)
+
+
+class Events:
+    """Takes the events of a server's clients.
+
+    Args:
+        server: the server.
+        direct: `_trigger_event` is not replaced by a subclass: a handler may be called without it.
+    """
+
+    __slots__ = ("_direct", "_encode", "_loads", "_manager", "_reserved", "_server")
+
+    def __init__(self, server: SocketIOServer, direct: bool) -> None:
+        codec = server.writer.codec
+        assert codec is not None
+        self._server = server
+        self._manager: FastManager = server.manager
+        self._direct = direct
+        self._encode, self._loads = codec.encode, codec.loads
+        self._reserved = frozenset(server.reserved_events)
+
+    def take(self, session: Session, kind: int, number: int, namespace: str, text: str) -> None:
+        """An event or acknowledgement; see EngineServer.take_events.
+
+        Raises:
+            MalformedPayload: its JSON is none of an event.
+        """
+        server, data = self._server, self._loads(text)
+        if kind == _ACK:
+            server._handle_ack(session.sid, namespace, number, data)
+            return
+        name = data[0] if data else None
+        if name.__class__ is not str or name in self._reserved:
+            raise MalformedPayload(NO_EVENT)
+        sid = self._manager.connected_sid(session.sid, namespace)
+        logger = server.logger
+        if logger.isEnabledFor(logging.INFO):
+            logger.info('received event "%s" from %s [%s]', name, sid, namespace)
+        if sid is None:
+            logger.warning("%s is not connected to namespace %s", session.sid, namespace)
+            return
+        replaced = server.__dict__
+        try:
+            handler = server.handlers.get(namespace, _NOBODY).get(name)
+            if handler is None or not self._direct or "_trigger_event" in replaced:
+                answer = server._trigger_event(name, namespace, sid, *data[1:])
+            else:
+                answer = handler(sid, *data[1:])
+        except Exception:
+            logger.exception("handler of %r failed", name)
+            return
+        if number < 0 or answer is server.not_handled:
+            return
+        values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
+        if namespace == "/" and session.handle >= 0 and server.sends_plainly():
+            try:
+                text = f"43{number}{self._encode(values)}"
+            except Attached:
+                self._acknowledge(session, number, namespace, values)
+            else:
+                session.send_text(text)
+        else:
+            self._acknowledge(session, number, namespace, values)
+
+    def _acknowledge(self, session: Session, number: int, namespace: str, values: list[Any]) -> None:
+        """The same with attachments, in any namespace, and for whoever looks at packets."""
+        server = self._server
+        if server.sends_plainly():
+            session.send_frames(server.writer.frames(packet.ACK, namespace, number, values))
+        else:
+            ack = server.packet_class(packet.ACK, namespace=namespace, id=number, data=values)
+            server._send_packet(session.sid, ack)
