@@ -16,8 +16,9 @@ import pytest
 import requests
 import socketio
 
+from streamserve.engine.packets import MOST_ATTACHMENTS
 from streamserve.engine.server import MAX_QUEUE, EngineServer
-from streamserve.socketio_server import MOST_ATTACHMENTS
+from streamserve.socketio_server import SocketIOServer
 from tests.support import node
 from tests.support.javascript_client import PACKAGES
 from tests.support.process import ServedCommand, command
@@ -141,7 +142,7 @@ def test_options_exist_and_have_the_defaults_that_are_named() -> None:
     rows = re.findall(r"^\| (`[^|]*`) \| ([^|]*?) \|", PAGE, re.MULTILINE)
     known = {**signature(socketio.Server).parameters, **signature(engineio.Server).parameters}
     known |= signature(engineio.base_server.BaseServer).parameters | signature(EngineServer).parameters
-    known |= signature(socketio.base_server.BaseServer).parameters
+    known |= signature(socketio.base_server.BaseServer).parameters | signature(SocketIOServer).parameters
     named = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
     assert set(named) <= set(known)
     engine = EngineServer()
