@@ -73,8 +73,8 @@ int ss_ws_close(ss_loop *loop, int64_t conn, int code, const char *reason, int64
 int ss_ws_reading(ss_loop *loop, int64_t conn, int on);
 /* A frame for ss_ws_broadcast: message and header. NULL: no memory. */
 ss_frame *ss_ws_frame_new(int opcode, const char *data, int64_t length, int flags);
-/* Sends a frame to many connections, but not to those of `but`, a few; none is waited for. Returns how many got it; the others are gone, closing, or
- * were over their out_limit: *skipped counts these. */
+/* Sends a frame to many connections, but not to those of `but`, a few; none is waited for. Returns how many got it; the
+ * others are gone, closing, or were over their out_limit: *skipped counts these. */
 int64_t ss_ws_broadcast(ss_loop *loop, const int64_t *conns, int64_t count, const int64_t *but, int64_t but_count,
                         ss_frame *frame, int64_t *skipped);
 

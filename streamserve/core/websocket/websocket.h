@@ -59,6 +59,7 @@ struct ss_ws {
     bool deflate, drop; /* see ss_ws_config */
     bool events;     /* of its dialect: Python wants events told apart */
 };
+_Static_assert(sizeof(ss_ws) <= 240, "an idle WebSocket takes more: see whether it must");
 
 extern const ss_protocol ss_websocket; /* websocket.c */
 
@@ -85,7 +86,7 @@ static inline uint32_t ss_ms_of(int64_t ns) {
     return ms > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)ms;
 }
 
-/* This poll reported a large message, which Python takes when the poll is over: until then nothing ends the connection. */
+/* This poll reported a large message, which Python takes when the poll is over: nothing ends the connection before. */
 static inline bool ss_ws_held_for_python(const ss_loop *loop, const ss_ws *ws) {
     return ws->taken && ws->taken_poll == (uint32_t)loop->polls;
 }
