@@ -19,6 +19,7 @@ from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSoc
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.forwarding import Forwarding
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message, encoded
 
@@ -331,7 +332,7 @@ class WebSocket:
             The WebSockets of the listener, for what the other object asks of them.
         """
         sockets = self._sockets
-        self._handler = _Forwarding(self, guest)  # for what a runner has already cut out of the payloads for this one
+        self._handler = Forwarding(self, guest)  # for what a runner has already cut out of the payloads for this one
         if self.handle in sockets.open:
             sockets.open[self.handle] = guest
         waiting, self._inbox = self._inbox, None
@@ -371,18 +372,12 @@ class WebSocket:
         self._busy = True
         try:
             while self._inbox:
-                self._take_for_handler()
+                message = self._inbox.take()
+                if message.__class__ is Close:
+                    self._inbox = None
+                self._call(message)
         finally:
             self._busy = False
-
-    def _take_for_handler(self) -> None:
-        assert self._inbox is not None
-        message = self._inbox[0]
-        if message.__class__ is Close:
-            self._inbox = None
-        else:
-            self._inbox.take()
-        self._call(message)
 
     def _call(self, message: Any) -> None:
         """Runs the handler: what it raises is logged, and ends the connection."""
@@ -406,21 +401,3 @@ class WebSocket:
     def __repr__(self) -> str:
         state = f"closed with {self.close_code}" if self.closed else "open" if self.accepted else "not accepted"
         return f"<WebSocket {self.path} {state}>"
-
-
-class _Forwarding:
-    """The handler of a WebSocket that was handed over: its messages wait for their turn with the guest."""
-
-    __slots__ = ("_guest", "_websocket")
-
-    def __init__(self, websocket: WebSocket, guest: Any) -> None:
-        self._websocket = websocket
-        self._guest = guest
-
-    def on_message(self, message: Message) -> None:
-        self._websocket._sockets.deliver([(self._guest, message)])
-
-    def on_close(self, reason: str) -> None:
-        code = self._websocket.close_code or lib.SS_WS_ABNORMAL
-        close = Close(code.to_bytes(2, "big") + reason.encode())
-        self._websocket._sockets.deliver([(self._guest, close)])
