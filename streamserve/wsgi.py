@@ -89,7 +89,7 @@ class WSGIServer:
                 prepare_stream(socket, settings.tcp_notsent_lowat)
         self._hub: Hub | None = None
         self._endpoints: dict[int, Endpoint] = {}
-        self._stopping = False
+        self.stopping = False
         self._stopped: dict[Waiter, Any] = {}  # who waits for the end, and in which core
 
     # ---- the life of a server
@@ -185,9 +185,11 @@ class WSGIServer:
         Returns:
             How many requests were cut off.
         """
-        if self._hub is None or self._stopping:
+        if self._hub is None or self.stopping:
             return 0
-        self._stopping = True
+        self.stopping = True
+        for endpoint in self._endpoints.values():
+            endpoint.wake_watching()
         limit = self.settings.graceful_timeout if timeout is None else timeout
         deadline = time.monotonic() + limit
         core = self._hub.core
@@ -226,7 +228,7 @@ class WSGIServer:
 
     def _close_sockets(self) -> None:
         for socket in self.sockets:
-            if self._hub is None or not self._endpoints or self._stopping:
+            if self._hub is None or not self._endpoints or self.stopping:
                 socket.close()
 
     def __enter__(self) -> WSGIServer:

@@ -99,11 +99,11 @@ class EngineServer(Server):  # type: ignore[misc]
         self.epoch = 0
         self.concurrent_events = False
         self.take_event: TakeEvent = _not_told_apart
-        self.config = self._core_config()
+        self._config: Any = ffi.new("ss_engine_config *")
 
-    def _core_config(self) -> Any:
-        """What the core holds the WebSockets of clients to."""
-        config: Any = ffi.new("ss_engine_config *")
+    def config(self) -> Any:
+        """What the core is to hold the WebSocket of a client to, by the attributes as they are now."""
+        config = self._config
         config.ping_interval = int(self.ping_interval * 1e9)
         config.ping_timeout = int(self.ping_timeout * 1e9)
         config.max_message = min(self.max_http_buffer_size, MOST_OF_A_MESSAGE)
@@ -117,7 +117,7 @@ class EngineServer(Server):  # type: ignore[misc]
             take: called with the session and kind, ack id (-1: none), namespace, JSON.
             concurrent: events of one client need not wait for each other.
         """
-        self.take_event, self.concurrent_events, self.config.events = take, concurrent, 1
+        self.take_event, self.concurrent_events, self._config.events = take, concurrent, 1
 
     def async_modes(self) -> list[str]:
         """What upstream may import; it is replaced at once."""

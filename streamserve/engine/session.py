@@ -255,7 +255,7 @@ class Session:
         self.upgraded, self.upgrading = True, False
         self.server.changed()
         self._stop_timer()
-        lib.ss_engine_begin(self._core, self.handle, self.server.config)
+        lib.ss_engine_begin(self._core, self.handle, self.server.config())
         waiting, self._waiting = self._waiting, None
         self.send_frames(waiting or ())
         self.end_poll()

@@ -24,7 +24,7 @@ from streamserve.gateway.turns import Turns
 from streamserve.loop.hub import Hub
 from streamserve.loop.ports import Port
 from streamserve.loop.runner import refresh
-from streamserve.loop.waiter import Runner
+from streamserve.loop.waiter import Runner, Waiter
 from streamserve.websocket.listener import Sockets
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Endpoint(Port):
             self.application = EarlyHints(self.application)
         self.core = hub.core
         self.turns = Turns(hub)
+        self.watching: set[Waiter] = set()  # see Exchange.watch
         self.head_cache = head_cache
         self.high_water = PIECE
         self.sockets = Sockets(self, PIECE)
@@ -74,6 +75,11 @@ class Endpoint(Port):
         self.serve = self._serve if server.access_log is None else self._serve_logged
         self._spare: Exchange | None = None
         self._scratch = ffi.new("char[]", SCRATCH)
+
+    def wake_watching(self) -> None:
+        """The server stops: who waits for something that may never come is told."""
+        for waiter in [*self.watching]:
+            waiter.wake()
 
     def messages(self, words: list[int]) -> None:
         self.sockets.messages(words)

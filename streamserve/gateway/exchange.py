@@ -122,12 +122,18 @@ class Exchange:
     # ---- a response that waits
 
     def watch(self, waiter: Waiter) -> bool:
-        """Has the waiter woken too when the client hangs up, until `unwatch`; whether it has already."""
+        """Has the waiter woken too when the client hangs up or the server stops, until `unwatch`.
+
+        Returns:
+            Whether either is so already.
+        """
         self.endpoint.waiters[self.handle] = waiter
-        return self.client_is_gone()
+        self.endpoint.watching.add(waiter)
+        return self.client_is_gone() or self.endpoint.server.stopping
 
     def unwatch(self, waiter: Waiter) -> None:
         """Nobody waits any more."""
+        self.endpoint.watching.discard(waiter)
         if self.endpoint.waiters.get(self.handle) is waiter:
             del self.endpoint.waiters[self.handle]
 

@@ -431,3 +431,13 @@ def test_a_client_that_does_not_answer_is_given_up(make: Callable[..., Site], tr
     sid = site.open() if transport == "polling" else json.loads(site.websocket().recv()[1:])["sid"]
     site.until_ended(sid, "ping timeout")
     assert sid not in site.engine.sockets
+
+
+def test_a_poll_that_waits_does_not_hold_up_a_stop(make: Callable[..., Site]) -> None:
+    site = make(ping_interval=300)
+    sid = site.open()
+    answer = site.in_background(lambda: site.poll(sid))
+    site.until_polls(sid)
+    stopped = site.server.stop(3600)
+    assert answer().text == "6"
+    assert stopped.result(60) == 0

@@ -74,7 +74,7 @@ def answers(host: Host) -> Iterator[Callable[[SocketIOServer], list[Any]]]:
 def test_both_ways_say_the_same(answers: Callable[[SocketIOServer], list[Any]]) -> None:
     logs: list[list[Any]] = [[], []]
     quick, slow = made(SocketIOServer, logs[0]), made(Quiet, logs[1])
-    assert quick.eio.config.events == 1 and slow.eio.config.events == 0
+    assert quick.eio.config().events == 1 and slow.eio.config().events == 0
     assert answers(quick) == answers(slow)
     assert logs[0] == logs[1]
 

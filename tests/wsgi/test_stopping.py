@@ -42,7 +42,7 @@ class Gate:
 
 
 def is_draining(running: Running) -> bool:
-    return bool(running.server._stopping) and running.server.sockets[0].fileno() < 0
+    return bool(running.server.stopping) and running.server.sockets[0].fileno() < 0
 
 
 def refuses(running: Running) -> bool:
