@@ -1,30 +1,25 @@
 """One client: its transport, what waits for it, its heartbeat, its end.
 
-No greenlet is held for a client. A poll is a request that waits; what comes by a WebSocket is handed to `handled`, by a
-runner of the loop. What goes out are frames: a str is a packet with its type in front, bytes are binary data.
+No greenlet is held for a client. What comes by a WebSocket is handed to `handled`, by a runner of the loop; its
+heartbeat is the core's. What goes out are frames: a str is a packet with its type in front, bytes are binary data.
 
 A client's packets are dealt with in order, one at a time: what comes while one of them blocks waits in the inbox.
 Events of Socket.IO run beside each other where the server has `concurrent_events`: none makes the others wait.
-
-The heartbeat of a WebSocket is the core's. A client that polls has a timer of the loop: it is asked after
-`ping_interval`, and ended `ping_timeout` later if no answer came.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from engineio import packet
 
 from streamserve.core import lib
 from streamserve.engine.payloads import MalformedPayload, decode_frame
+from streamserve.engine.polling import Polling
 from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.waiter import Waiter
-from streamserve.sync.lock import Lock
 from streamserve.websocket.deflate import BadMessage, Packed
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close
@@ -48,13 +43,7 @@ _ELSEWHERE: int = lib.SS_ELSEWHERE
 
 Frame = str | bytes
 
-MOST_OF_A_POLL = 16
-"""Packets that answer one poll: clients of python-engineio refuse a body with more, and lose them all."""
-
-NOOP_EVERY = 0.1
-"""Seconds after which a poll that waits is ended while the client changes its transport."""
-
-_CLOSE, _PING, _NOOP = "1", "2", "6"
+_CLOSE = "1"
 
 
 class Session:
@@ -65,25 +54,22 @@ class Session:
         handle: its WebSocket in the core; -1: it polls.
         deflate: how its messages are compressed, None: they are not.
         upgraded: it speaks WebSocket.
+        polling: its side that polls, None: it has none, or no more.
     """
 
     __slots__ = (
-        "_asked",
         "_core",
         "_inbox",
-        "_poll",
         "_probe",
         "_session",
         "_sockets",
-        "_timer",
-        "_turn",
-        "_waiting",
         "closed",
         "closing",
         "connected",
         "deflate",
         "handle",
         "hub",
+        "polling",
         "server",
         "sid",
         "upgraded",
@@ -104,12 +90,8 @@ class Session:
         self._session: dict[str, Any] | None = None
         self._sockets: Any = None
         self._inbox: Inbox | None = None
-        self._waiting: deque[Frame] | None = None
-        self._poll: Waiter | None = None
+        self.polling: Polling | None = None
         self._probe: Probe | None = None
-        self._asked = False
-        self._timer = -1
-        self._turn: Lock | None = None
 
     @property
     def session(self) -> dict[str, Any]:
@@ -138,10 +120,7 @@ class Session:
         elif self.closed:
             _log.debug("%s: a packet came after the end", self.sid)
         else:
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.extend(frames)
-            self.end_poll()
+            self._polls().put(frames)
 
     def send_text(self, frame: str) -> None:
         """Sends one frame of text: send_frames in fewer steps, where nothing is in the way."""
@@ -165,52 +144,27 @@ class Session:
     def _overloaded(self, queued: int) -> None:
         if queued > 0:
             _log.info("%s: over %d bytes wait for it (max_queue)", self.sid, self.server.max_queue)
-            Greenlet.spawn(self._end, self.server.reason.TRANSPORT_ERROR, lib.SS_WS_OVERLOADED)
+            Greenlet.spawn(self.end, self.server.reason.TRANSPORT_ERROR, lib.SS_WS_OVERLOADED)
 
     # ---- polling
 
     def poll(self, exchange: Exchange | None = None) -> list[Frame]:
-        """Waits for frames and returns them, for the body of a GET.
+        """Waits for frames and returns them, for the body of a GET; see Polling."""
+        return self._polls().poll(exchange)
 
-        Args:
-            exchange: the request; a client that hangs up while it waits has left.
+    def _polls(self) -> Polling:
+        if self.polling is None:
+            self.polling = Polling(self)
+        return self.polling
 
-        Raises:
-            Refused: another poll waits already, which ends the session; or the client speaks WebSocket now.
-        """
-        if self._poll is not None:
-            self._waiting = self._waiting or deque()
-            self._waiting.append(_CLOSE)
-            self.end_poll()
-            self._end(self.server.reason.TRANSPORT_ERROR)
-            raise Refused(BAD_REQUEST, "a second poll while one waits")
-        if not self._waiting and not self.closed:
-            self._wait(exchange)
-        waiting = self._waiting or ()
-        count = min(len(waiting), MOST_OF_A_POLL)
-        return [self._waiting.popleft() for _ in range(count)] or [_NOOP]  # type: ignore[union-attr]
-
-    def _wait(self, exchange: Exchange | None) -> None:
-        waiter = self._poll = Waiter(self.hub)
-        gone = exchange is not None and exchange.watch(waiter)
-        try:
-            if gone:
-                pass
-            elif self._probe is None:
-                waiter.park()
-            else:
-                waiter.park_for(NOOP_EVERY)  # an empty answer lets the client change its transport
-        finally:
-            self._poll = None
-            if exchange is not None:
-                exchange.unwatch(waiter)
-        if exchange is not None and not self._waiting and exchange.client_is_gone():
-            self._end(self.server.reason.TRANSPORT_ERROR)
+    def begin_heartbeat(self) -> None:
+        """A client that polls is in: it is asked for a sign of life from now on."""
+        self._polls().begin_heartbeat()
 
     def end_poll(self) -> None:
         """Has a poll that waits answered."""
-        if self._poll is not None:
-            self._poll.wake()
+        if self.polling is not None:
+            self.polling.wake()
 
     def receive_all(self, packets: list[Any]) -> None:
         """Takes the packets of a POST, once those of the one before are dealt with.
@@ -218,9 +172,7 @@ class Session:
         Raises:
             MalformedPayload: a client does not send such a packet.
         """
-        if self._turn is None:
-            self._turn = Lock()
-        with self._turn:
+        with self._polls().turn:
             for pkt in packets:
                 self.receive(pkt)
 
@@ -236,12 +188,14 @@ class Session:
         if kind == packet.MESSAGE:
             self.server._trigger_event("message", self.sid, pkt.data, run_async=self.server.async_handlers)
         elif kind == packet.PONG:
-            self._answered()
+            if self.handle >= 0:
+                lib.ss_engine_answered(self._core, self.handle)
+            elif self.polling is not None:
+                self.polling.answered()
         elif kind == packet.CLOSE:
-            if self._poll is not None:
-                self._waiting = self._waiting or deque()
-                self._waiting.append(_NOOP)
-            self._end(self.server.reason.CLIENT_DISCONNECT)
+            if self.polling is not None:
+                self.polling.leave()
+            self.end(self.server.reason.CLIENT_DISCONNECT)
         else:
             raise MalformedPayload(f"a client does not send packets of type {kind}")
 
@@ -254,11 +208,13 @@ class Session:
         self._probe = None
         self.upgraded, self.upgrading = True, False
         self.server.changed()
-        self._stop_timer()
         lib.ss_engine_begin(self._core, self.handle, self.server.config())
-        waiting, self._waiting = self._waiting, None
-        self.send_frames(waiting or ())
-        self.end_poll()
+        polling, self.polling = self.polling, None
+        if polling is not None:
+            waiting = [*polling.waiting]
+            polling.waiting.clear()
+            self.send_frames(waiting)
+            polling.stop()
 
     def probing(self, probe: Probe) -> None:
         """The client tries a WebSocket."""
@@ -328,7 +284,7 @@ class Session:
             MalformedPayload: it is no packet.
         """
         if len(message) > self.server.max_http_buffer_size:
-            self._end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
+            self.end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
             return
         self.receive(decode_frame(message))
 
@@ -336,9 +292,9 @@ class Session:
         """What a message came to: what is malformed ends the session, other failures are reported."""
         if isinstance(error, MalformedPayload):
             _log.info("%s: %s", self.sid, error)
-            self._end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_PROTOCOL_ERROR)
+            self.end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_PROTOCOL_ERROR)
         elif isinstance(error, BadMessage):
-            self._end(self.server.reason.TRANSPORT_ERROR, error.code)
+            self.end(self.server.reason.TRANSPORT_ERROR, error.code)
         else:
             self.hub.report(error, self)
 
@@ -346,42 +302,7 @@ class Session:
         """Its WebSocket has ended."""
         silent = close is not None and close.reason == "ping timeout" and close.code == lib.SS_WS_ABNORMAL
         reason = self.server.reason
-        self._end(reason.PING_TIMEOUT if silent else reason.TRANSPORT_CLOSE)
-
-    # ---- heartbeat of a client that polls
-
-    def begin_heartbeat(self) -> None:
-        """The client is in: it is asked for a sign of life from now on."""
-        self._set_timer(self.server.ping_interval)
-
-    def _set_timer(self, seconds: float) -> None:
-        self._stop_timer()
-        self._timer = self.hub.start_timer(seconds, self, counts=False)
-
-    def _stop_timer(self) -> None:
-        if self._timer >= 0:
-            self.hub.stop_timer(self._timer, self)
-            self._timer = -1
-
-    def fire(self) -> None:
-        """The timer's end, in the hub."""
-        self._timer = -1
-        if self.closed:
-            return
-        if self._asked:
-            _log.info("%s: no answer to a ping within %g s (ping_timeout)", self.sid, self.server.ping_timeout)
-            Greenlet.spawn(self._end, self.server.reason.PING_TIMEOUT)
-            return
-        self._asked = True
-        self._set_timer(self.server.ping_timeout)
-        self.send_frames((_PING,))
-
-    def _answered(self) -> None:
-        if self.handle >= 0:
-            lib.ss_engine_answered(self._core, self.handle)
-        elif self._asked:
-            self._asked = False
-            self._set_timer(self.server.ping_interval)
+        self.end(reason.PING_TIMEOUT if silent else reason.TRANSPORT_CLOSE)
 
     # ---- the end
 
@@ -389,9 +310,9 @@ class Session:
         """Ends the session: the client is told, unless `abort`."""
         if not self.closing and not self.closed and not abort:
             self.send_frames((_CLOSE,))
-        self._end(reason or self.server.reason.SERVER_DISCONNECT)
+        self.end(reason or self.server.reason.SERVER_DISCONNECT)
 
-    def _end(self, reason: str, code: int = lib.SS_WS_NORMAL) -> None:
+    def end(self, reason: str, code: int = lib.SS_WS_NORMAL) -> None:
         if self.closing or self.closed:
             return
         self.closing = True
@@ -410,8 +331,8 @@ class Session:
         self.server.sockets.pop(self.sid, None)
 
     def _release(self, code: int) -> None:
-        self._stop_timer()
-        self.end_poll()
+        if self.polling is not None:
+            self.polling.stop()
         probe, self._probe = self._probe, None
         if probe is not None:
             probe.websocket.close()

@@ -72,7 +72,7 @@ class Site:
         return joined
 
     def until_polls(self, sid: str) -> None:
-        eventually(lambda: self.engine.sockets[sid]._poll is not None, "a poll waits")
+        eventually(lambda: self.engine.sockets[sid].polling.waiter is not None, "a poll waits")
 
     def until_ended(self, sid: str, reason: str) -> None:
         eventually(lambda: ("disconnect", sid, reason) in self.log, f"the session ends by {reason}")
