@@ -31,6 +31,7 @@ from streamserve.engine.packets import NO_EVENT, PacketWriter, frames_of, is_who
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import EngineServer
 from streamserve.engine.session import Frame
+from streamserve.loop.joining import sleep
 
 __all__ = ["SocketIOServer"]
 
@@ -122,6 +123,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
     def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         """A client joins a namespace: one that is not there, or a handler that fails, is told so exactly.
 
+        A client that is gone when its handler returns leaves again: what it joined by then was not there to be left.
+
         Raises:
             MalformedPayload: it is in there already.
         """
@@ -132,6 +135,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if not known and self.namespaces != "*" and name not in self.namespaces:
             self._refuse(eio_sid, name, "Invalid namespace")
             return
+        session = self.eio.sockets.get(eio_sid)
         self.arrivals.end(eio_sid)
         self.admission.begin(eio_sid, name)
         try:
@@ -146,7 +150,9 @@ class SocketIOServer(Server):  # type: ignore[misc]
                 raise
         finally:
             self.admission.end(eio_sid, name)
-            if eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
+            if session is not None and session.ended is not None:
+                self._handle_disconnect(eio_sid, name, session.ended)
+            elif eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
                 self.arrivals.begin(eio_sid)
 
     def _has_joined(self, eio_sid: str) -> bool:
@@ -159,6 +165,26 @@ class SocketIOServer(Server):  # type: ignore[misc]
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self.arrivals.end(eio_sid)
         super()._handle_eio_disconnect(eio_sid, reason)
+        self._binary_packet.pop(eio_sid, None)
+
+    def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:
+        """An event that came as a packet; its handler begins before the client's next one is looked at."""
+        super()._handle_event(eio_sid, namespace, id, data)
+        if self.async_handlers:
+            sleep(0)
+
+    def _handle_event_internal(self, server: Any, sid: str, eio_sid: str, data: Any, namespace: str, id: Any) -> None:
+        """Calls the handler of such an event, and acknowledges it; in a greenlet of its own, if they may run beside.
+
+        Raises:
+            Exception: the handler's, where its caller waits for it.
+        """
+        try:
+            super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
+        except Exception:
+            if not self.async_handlers:
+                raise
+            self.logger.exception("handler of %r failed", data[0])
 
     def _get_event_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The handler of an event. One that a client calls "*" is none of its own: it goes to the handler of all."""

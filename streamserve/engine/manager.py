@@ -58,14 +58,12 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
         """A client is about to leave: its handler still finds all of it."""
-        self.pending_disconnect.setdefault(namespace, set()).add(sid)
         eio_sid: str | None = self.rooms[namespace][None].get(sid)
+        self.pending_disconnect.setdefault(namespace, set()).add(sid)
         return eio_sid
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         """A client leaves a namespace, and with it all rooms that it is in there."""
-        if namespace not in self.rooms:
-            return
         for room in [*self.memberships.get(namespace, {}).get(sid, ()), None]:
             self.basic_leave_room(sid, namespace, room)
         self.callbacks.pop(sid, None)
@@ -130,6 +128,16 @@ class FastManager(Manager):  # type: ignore[misc]
         if sid not in self.rooms.get(namespace, {}).get(None, ()):
             return []
         return [sid, *self.memberships.get(namespace, {}).get(sid, ())]
+
+    # ---- answers
+
+    def trigger_callback(self, sid: str, id: Any, data: list[Any]) -> None:
+        """A client acknowledges an event.
+
+        Where the callbacks of a client are, python-socketio keeps the counter of their numbers as number 0: no client
+        may take that away.
+        """
+        super().trigger_callback(sid, id or None, data)
 
     # ---- out
 

@@ -53,6 +53,7 @@ class Session:
         sid: its name.
         handle: its WebSocket in the core; -1: it polls.
         deflate: how its messages are compressed, None: they are not.
+        ended: why it ends, or has ended; None: it goes on.
         upgraded: it speaks WebSocket.
         polling: its side that polls, None: it has none, or no more.
     """
@@ -67,6 +68,7 @@ class Session:
         "closing",
         "connected",
         "deflate",
+        "ended",
         "handle",
         "hub",
         "polling",
@@ -87,6 +89,7 @@ class Session:
         self.handle = -1
         self.deflate: Deflate | None = None
         self.connected = self.upgrading = self.upgraded = self.closing = self.closed = False
+        self.ended: str | None = None
         self._session: dict[str, Any] | None = None
         self._sockets: Any = None
         self._inbox: Inbox | None = None
@@ -183,7 +186,7 @@ class Session:
             MalformedPayload: a client does not send such a packet.
         """
         kind = pkt.packet_type
-        if self.closed:
+        if self.closing or self.closed:
             return
         if kind == packet.MESSAGE:
             self.server._trigger_event("message", self.sid, pkt.data, run_async=self.server.async_handlers)
@@ -315,7 +318,7 @@ class Session:
     def end(self, reason: str, code: int = lib.SS_WS_NORMAL) -> None:
         if self.closing or self.closed:
             return
-        self.closing = True
+        self.closing, self.ended = True, reason
         try:
             if self.connected:
                 self.server._trigger_event("disconnect", self.sid, reason, run_async=False)

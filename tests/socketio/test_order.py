@@ -1,18 +1,23 @@
 """In which order a client's packets are dealt with, and which of them wait for which."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import requests
 import websocket
 
+from streamserve.core import lib
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
 from tests.socketio.conftest import Host
+from tests.support.frames import frame
 from tests.support.server import eventually
 
+TEXT = lib.SS_WS_TEXT
 Wire = websocket.WebSocket
 Open = Callable[[SocketIOServer], Wire]
 
@@ -85,16 +90,31 @@ def test_without_async_handlers_one_waits_for_the_other(wire: Open) -> None:
     assert log == ["slow begins", "slow ends", "quick"]
 
 
-def test_a_handler_that_fails_is_reported_and_others_go_on(wire: Open, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("packet", ['421["bad"]', '421234567890["bad"]'], ids=["core", "python"])
+def test_a_handler_that_fails_is_reported_and_others_go_on(
+    wire: Open, packet: str, caplog: pytest.LogCaptureFixture
+) -> None:
     sio = SocketIOServer()
     sio.on("bad", lambda sid: 1 / 0)
     sio.on("good", lambda sid: "good")
     client = wire(sio)
     joined(client)
-    client.send('421["bad"]')
+    client.send(packet)
     client.send('422["good"]')
     assert client.recv() == '432["good"]'
-    assert "ZeroDivisionError" in caplog.text
+    assert "ZeroDivisionError" in caplog.text and "handler of 'bad' failed" in caplog.text
+
+
+def test_handlers_begin_in_the_order_of_their_events(wire: Open) -> None:
+    sio, log = SocketIOServer(), []
+    sio.on("event", lambda sid, number, *data: log.append(number))
+    client = wire(sio)
+    joined(client)
+    attached = frame(TEXT, b'451-["event",0,{"_placeholder":true,"num":0}]') + frame(lib.SS_WS_BINARY, b"x")
+    others = [frame(TEXT, f'42{id}["event",{number}]'.encode()) for number, id in enumerate(["", 10**12, ""], 1)]
+    client.sock.sendall(attached + b"".join(others))
+    eventually(lambda: len(log) == 4, "all are dealt with")
+    assert log == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("skipped", [1, 40])

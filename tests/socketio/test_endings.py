@@ -1,0 +1,95 @@
+"""Clients that end, or are ended, while something of theirs is under way: nothing is left of them."""
+
+from typing import Any
+
+import pytest
+
+from streamserve.core import lib
+from streamserve.socketio_server import SocketIOServer
+from streamserve.sync.event import Event
+from tests.socketio.test_handlers import Open, left_behind, wire
+from tests.support.server import eventually
+
+__all__ = ["wire"]
+
+
+@pytest.mark.parametrize("always_connect", [False, True])
+@pytest.mark.parametrize("answer", [None, False])
+def test_who_is_gone_when_its_connect_handler_returns_leaves_again(
+    wire: Open, always_connect: bool, answer: bool | None
+) -> None:
+    sio, gate, log = SocketIOServer(always_connect=always_connect), Event(), []
+
+    def connect(sid: str, environ: Any) -> bool | None:
+        log.append("connect")
+        sio.enter_room(sid, "red")
+        gate.wait()
+        return answer
+
+    sio.on("connect", connect)
+    sio.on("disconnect", lambda sid, reason: log.append((reason, "red" in sio.rooms(sid))))
+    client = wire(sio)
+    client.send("40")
+    eventually(lambda: log == ["connect"], "the handler waits")
+    (eio_sid,) = sio.eio.sockets
+    sio.eio.in_loop(sio.start_background_task, sio.eio.disconnect, eio_sid)
+    eventually(lambda: eio_sid not in sio.eio.sockets, "the session has ended")
+    sio.eio.in_loop(gate.set)
+    eventually(lambda: not left_behind(sio), "nothing is left")
+    joined = always_connect or answer is None
+    assert log == ["connect", *([("server disconnect", True)] if joined else [])]
+
+
+def test_a_connect_handler_may_end_its_client(wire: Open) -> None:
+    sio, reasons = SocketIOServer(), []
+    sio.on("connect", lambda sid, environ: sio.eio.disconnect(sio.manager.eio_sid_from_sid(sid, "/")))
+    sio.on("disconnect", lambda sid, reason: reasons.append(reason))
+    client = wire(sio)
+    client.send("40")
+    assert client.receive() == "1" and client.is_closed()
+    eventually(lambda: reasons and not left_behind(sio), "nothing is left")
+    assert reasons == ["server disconnect"]
+
+
+def test_who_is_about_to_end_joins_nothing_more(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(namespaces="*"), Event(), []
+    sio.on("disconnect", lambda sid, reason: log.append("disconnect") or gate.wait())
+    sio.on("connect", lambda sid, environ: log.append("connect"), namespace="/late")
+    client = wire(sio)
+    client.join()
+    (session,) = sio.eio.sockets.values()
+    sio.eio.in_loop(sio.start_background_task, session.close)
+    eventually(lambda: log == ["disconnect"], "its disconnect handler waits")
+    client.send("40/late,")
+    client.connection.send_close(lib.SS_WS_NORMAL)
+    eventually(lambda: session._inbox is None and session.handle >= 0, "it is still there")
+    sio.eio.in_loop(gate.set)
+    eventually(lambda: not left_behind(sio), "nothing is left")
+    assert log == ["disconnect"]
+
+
+def test_an_event_whose_attachment_never_comes_is_forgotten_with_its_client(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("disconnect", lambda sid, reason: log.append(reason) or gate.wait())
+    sio.on("kick", lambda sid: sio.disconnect(sid))
+    client = wire(sio)
+    client.join()
+    client.send('42["kick"]', '451-["event",{"_placeholder":true,"num":0}]')
+    eventually(lambda: sio._binary_packet and log, "it waits for its attachment")
+    client.connection.shutdown()
+    eventually(lambda: not sio.eio.sockets, "the client is gone")
+    assert not sio._binary_packet
+    sio.eio.in_loop(gate.set)
+    eventually(lambda: not left_behind(sio), "nothing is left")
+
+
+def test_no_acknowledgement_takes_away_the_numbers_of_others(wire: Open) -> None:
+    sio, answers = SocketIOServer(), []
+    sio.on("ask", lambda sid: sio.emit("question", to=sid, callback=lambda *data: answers.append(data)))
+    client = wire(sio)
+    client.join()
+    for number in (1, 2):
+        client.send("430[]", '42["ask"]')
+        assert client.receive() == f'42{number}["question"]'
+        client.send(f"43{number}[{number}]")
+    eventually(lambda: answers == [(1,), (2,)], "both are answered")
