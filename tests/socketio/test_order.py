@@ -175,3 +175,50 @@ def test_emits_of_one_turn_leave_in_order(wire: Open) -> None:
     expected: list[Any] = [f'42["n",{number}]' for number in range(200)]
     expected[101:101] = ['451-["bytes",{"_placeholder":true,"num":0}]', b"\x00\x01"]
     assert got == expected
+
+
+def changing(sio: SocketIOServer, host: Host, stack: ExitStack) -> Wire:
+    """A WebSocket to which a client that polls is about to change."""
+    base = f"127.0.0.1:{host(sio).port}/socket.io/?EIO=4"
+    sid = json.loads(requests.get(f"http://{base}&transport=polling", timeout=60).text[1:])["sid"]
+    client = websocket.create_connection(f"ws://{base}&transport=websocket&sid={sid}", timeout=60)
+    stack.callback(client.shutdown)
+    client.send("2probe")
+    assert client.recv() == "3probe"
+    return client
+
+
+def test_what_comes_with_the_change_is_dealt_with_in_order(host: Host) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("connect", lambda sid, environ: log.append(("connect", gate.wait())))
+    sio.on("event", lambda sid, number: log.append(number))
+    with ExitStack() as stack:
+        client = changing(sio, host, stack)
+        client.sock.sendall(b"".join(frame(TEXT, text) for text in (b"5", b"40", b'42["event",0]')))
+        eventually(lambda: log == [] and sio.manager.pending_connect, "the handler waits")
+        client.send('42["event",1]')
+        (session,) = sio.eio.sockets.values()
+        eventually(lambda: session._inbox is not None and len(session._inbox) == 2, "all have come")
+        sio.eio.in_loop(gate.set)
+        eventually(lambda: log == [("connect", True), 0, 1], "all is dealt with, in order")
+
+
+def test_who_leaves_with_the_change_leaves_nothing(host: Host) -> None:
+    sio = SocketIOServer()
+    with ExitStack() as stack:
+        client = changing(sio, host, stack)
+        client.sock.sendall(frame(TEXT, b"5") + frame(TEXT, b"40") + frame(lib.SS_WS_CLOSE))
+        client.sock.shutdown(socket.SHUT_WR)
+        eventually(lambda: not sio.eio.sockets and not sio.environ and not sio.manager.rooms, "nothing is left")
+
+
+def test_what_is_no_packet_ends_a_connection_that_has_just_changed(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    sio = SocketIOServer()
+    with ExitStack() as stack:
+        client = changing(sio, host, stack)
+        client.sock.sendall(frame(TEXT, b"5") + frame(TEXT, b"4abc"))
+        assert client.recv_data() == (websocket.ABNF.OPCODE_CLOSE, b"\x03\xea")
+        eventually(lambda: not sio.eio.sockets, "nothing is left")
+    assert "failed" not in caplog.text
