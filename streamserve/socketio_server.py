@@ -43,7 +43,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         wsgi_app: What answers requests outside `socketio_path`; None: 404 does.
         socketio_path: Where clients connect.
         connect_timeout: Seconds that a client may stay without having joined a namespace.
-        max_queue: Bytes that may wait for one client's WebSocket; whom more wait for is ended.
+        max_queue: Bytes that may wait for one client; whom more wait for is ended.
 
     Raises:
         ConfigurationError: an async_mode is asked for that is another server's.
@@ -66,7 +66,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)
         fast(self.manager)
-        self.admission = Admission(self.packet_class)
+        self.admission = Admission(self.packet_class, self.eio.max_queue, self._overrun)
         self.arrivals = Arrivals(connect_timeout, self.eio.disconnect)
         self.writer = PacketWriter(self.packet_class)
         kind = type(self)
@@ -111,7 +111,13 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self.send_frames(eio_sid, namespace, frames)
             return
         waiting = self.admission.end(eio_sid, namespace)
-        self.eio.send_frames(eio_sid, frames + waiting if pkt.packet_type == packet.CONNECT else frames)
+        self.eio.send_frames(eio_sid, [*frames, *waiting] if pkt.packet_type == packet.CONNECT else frames)
+
+    def _overrun(self, eio_sid: str) -> None:
+        """More waits for a client than may."""
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None:
+            self.eio.in_loop(session.overrun)
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
         """Sends a part of a packet: managers encode an event once for all its recipients."""

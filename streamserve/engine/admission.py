@@ -6,9 +6,12 @@ the handler or by others, is kept until that answer: behind CONNECT it follows, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-_Frames = list[str | bytes]
+from streamserve.engine.outbox import Outbox
+
+_Frames = Iterable[str | bytes]
 
 
 class Admission:
@@ -16,27 +19,31 @@ class Admission:
 
     Args:
         packet_class: of Socket.IO packets, for the namespace of those that are encoded already.
+        limit: bytes that may wait for a client in one namespace.
+        overrun: called with the name of a client for which more waited.
     """
 
-    __slots__ = ("_packet_class", "_waiting")
+    __slots__ = ("_limit", "_overrun", "_packet_class", "_waiting")
 
-    def __init__(self, packet_class: Any) -> None:
+    def __init__(self, packet_class: Any, limit: int, overrun: Callable[[str], None]) -> None:
         self._packet_class = packet_class
-        self._waiting: dict[str, dict[str, _Frames]] = {}
+        self._limit = limit
+        self._overrun = overrun
+        self._waiting: dict[str, dict[str, Outbox]] = {}
 
     def begin(self, eio_sid: str, namespace: str) -> None:
         """A connect handler is about to run."""
-        self._waiting.setdefault(eio_sid, {})[namespace] = []
+        self._waiting.setdefault(eio_sid, {})[namespace] = Outbox()
 
-    def end(self, eio_sid: str, namespace: str) -> _Frames:
+    def end(self, eio_sid: str, namespace: str) -> Outbox:
         """The client is answered, or gone; returns what waits for it. Twice is fine."""
         of_client = self._waiting.get(eio_sid)
         if of_client is None:
-            return []
-        frames = of_client.pop(namespace, [])
+            return Outbox()
+        frames = of_client.pop(namespace, None)
         if not of_client:
             del self._waiting[eio_sid]
-        return frames
+        return Outbox() if frames is None else frames
 
     def clients(self, namespace: str) -> list[str]:
         """Whose connect handlers run for a namespace."""
@@ -49,7 +56,10 @@ class Admission:
         waiting = self._waiting.get(eio_sid, {}).get(namespace)
         if waiting is None:
             return False
-        waiting += frames
+        waiting.put(frames)
+        if waiting.bytes > self._limit:
+            self._waiting[eio_sid][namespace] = Outbox()
+            self._overrun(eio_sid)
         return True
 
     def keeps_encoded(self, eio_sid: str, frame: str | bytes) -> bool:
@@ -60,14 +70,14 @@ class Admission:
         if isinstance(frame, bytes) and self._packet_class.uses_binary_events:
             behind = [frames for frames in of_client.values() if frames and _awaits_attachments(frames)]
             for frames in behind:
-                frames.append(frame)
+                frames.put((frame,))
             return bool(behind)
         encoded = frame[1:] if isinstance(frame, str) else frame
         namespace = self._packet_class(encoded_packet=encoded).namespace or "/"
         return self.keeps(eio_sid, namespace, [frame])
 
 
-def _awaits_attachments(frames: _Frames) -> bool:
+def _awaits_attachments(frames: Outbox) -> bool:
     """Whether the last event has fewer of them behind it than it announces."""
     for behind, frame in enumerate(reversed(frames)):
         if isinstance(frame, str):

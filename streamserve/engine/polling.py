@@ -8,10 +8,10 @@ no answer came: one timer of the loop.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from streamserve.engine.outbox import Outbox
 from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.waiter import Waiter
@@ -52,16 +52,21 @@ class Polling:
         self._session = session
         self._asked = False
         self._timer = -1
-        self.waiting: deque[Frame] = deque()
+        self.waiting = Outbox()
         self.waiter: Waiter | None = None
         self.turn = Lock()
 
     # ---- polls
 
-    def put(self, frames: Iterable[Frame]) -> None:
-        """Frames wait for the client, or answer the poll that waits."""
-        self.waiting.extend(frames)
+    def put(self, frames: Iterable[Frame]) -> int:
+        """Frames wait for the client, or answer the poll that waits; returns how many bytes wait."""
+        self.waiting.put(frames)
         self.wake()
+        return self.waiting.bytes
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self.waiting = Outbox()
 
     def wake(self) -> None:
         """Has a poll that waits answered."""
@@ -71,7 +76,7 @@ class Polling:
     def leave(self) -> None:
         """The client says that it goes: its poll, if one waits, gets an answer without meaning."""
         if self.waiter is not None:
-            self.waiting.append(_NOOP)
+            self.waiting.put((_NOOP,))
 
     def poll(self, exchange: Exchange | None) -> list[Frame]:
         """Waits for frames and returns them, for the body of a GET.
@@ -90,7 +95,7 @@ class Polling:
         if not self.waiting and not session.closed:
             self._wait(exchange)
         count = min(len(self.waiting), MOST_OF_A_POLL)
-        return [self.waiting.popleft() for _ in range(count)] or [_NOOP]
+        return [self.waiting.take() for _ in range(count)] or [_NOOP]
 
     def _wait(self, exchange: Exchange | None) -> None:
         session = self._session

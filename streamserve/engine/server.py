@@ -48,7 +48,7 @@ __all__ = ["EngineServer"]
 _OF_THE_HANDSHAKE = ("wsgi.websocket", *KEYS)
 
 MAX_QUEUE = 1 << 20
-"""Bytes that may wait for one client's WebSocket."""
+"""Bytes that may wait for one client."""
 
 MOST_OF_A_MESSAGE = (1 << 32) - 1
 """Bytes, as the core counts them."""
@@ -78,7 +78,7 @@ class EngineServer(Server):  # type: ignore[misc]
     Args:
         async_mode: None or "streamserve"; after `monkey.patch_all(socketio=True)` also what upstream has for servers
             of threads and greenlets, which then means the same.
-        max_queue: bytes that may wait for one client's WebSocket; whom more wait for is ended.
+        max_queue: bytes that may wait for one client; whom more wait for is ended.
 
     Raises:
         ConfigurationError: another async_mode is asked for.

@@ -10,15 +10,18 @@ Events of Socket.IO run beside each other where the server has `concurrent_event
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from engineio import packet
 
 from streamserve.core import lib
+from streamserve.engine.outbox import size_of
 from streamserve.engine.payloads import MalformedPayload, decode_frame
 from streamserve.engine.polling import Polling
 from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.joining import sleep
 from streamserve.loop.native_threads import get_ident
 from streamserve.websocket.deflate import BadMessage, Packed
 from streamserve.websocket.inbox import Inbox
@@ -38,10 +41,15 @@ _log = logging.getLogger("streamserve.engine")
 _send = lib.ss_ws_send
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
-_GONE: int = lib.SS_GONE
 _ELSEWHERE: int = lib.SS_ELSEWHERE
 
 Frame = str | bytes
+
+MOST_OF_A_HEADER = 14
+"""Bytes that a WebSocket puts before each frame, at most."""
+
+POSTED_AT_ONCE = 32
+"""Packets of a POST after which others have a turn."""
 
 _CLOSE = "1"
 
@@ -118,12 +126,17 @@ class Session:
         if self.hub.thread_ident != get_ident():
             self.hub.run_callback_threadsafe(self.send_frames, frames)
         elif self.handle >= 0:
+            queued = 0
             for frame in frames:
-                self.write(frame)
-        elif self.closed:
+                queued = self._write(frame)
+            if queued > self.server.max_queue:
+                self._overloaded(queued, frames)
+        elif self.ended is not None:
             _log.debug("%s: a packet came after the end", self.sid)
         else:
-            self._polls().put(frames)
+            waiting = self._polls().put(frames)
+            if waiting > self.server.max_queue:
+                self._overloaded(waiting, frames)
 
     def send_text(self, frame: str) -> None:
         """Sends one frame of text: send_frames in fewer steps, where nothing is in the way."""
@@ -132,22 +145,34 @@ class Session:
             return
         data = frame.encode()
         queued = _send(self._core, self.handle, _TEXT, data, len(data), 0)
-        if not _GONE <= queued <= self.server.max_queue:
-            self.send_frames((frame,)) if queued == _ELSEWHERE else self._overloaded(queued)
+        if queued > self.server.max_queue:
+            self._overloaded(queued, (frame,))
+        elif queued == _ELSEWHERE:
+            self.send_frames((frame,))
 
-    def write(self, frame: Frame) -> None:
-        """Sends a frame by its WebSocket, in the thread of its loop."""
+    def _write(self, frame: Frame) -> int:
         data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)
         if self.deflate is not None:
             data, flags = self.deflate.pack(data)
-        queued = _send(self._core, self.handle, opcode, data, len(data), flags)
-        if queued > self.server.max_queue:
-            self._overloaded(queued)
+        return int(_send(self._core, self.handle, opcode, data, len(data), flags))
 
-    def _overloaded(self, queued: int) -> None:
-        if queued > 0:
-            _log.info("%s: over %d bytes wait for it (max_queue)", self.sid, self.server.max_queue)
-            Greenlet.spawn(self.end, self.server.reason.TRANSPORT_ERROR, lib.SS_WS_OVERLOADED)
+    def _overloaded(self, queued: int, frames: Any) -> None:
+        """More waits for it than may, unless it is one message alone."""
+        if queued > size_of(frames) + MOST_OF_A_HEADER * len(frames):
+            self.overrun()
+
+    def overrun(self) -> None:
+        """More waits for it than may: it ends, and nothing more is kept for it; twice is fine."""
+        if self.ended is not None:
+            return
+        _log.info("%s: over %d bytes wait for it (max_queue)", self.sid, self.server.max_queue)
+        self.ended = self.server.reason.TRANSPORT_ERROR
+        if self.polling is not None:
+            self.polling.clear()
+        handle, self.handle = self.handle, -1
+        if handle >= 0:
+            lib.ss_ws_close(self._core, handle, lib.SS_WS_OVERLOADED, b"", 0)
+        Greenlet.spawn(self.end, self.ended)
 
     # ---- polling
 
@@ -169,15 +194,17 @@ class Session:
         if self.polling is not None:
             self.polling.wake()
 
-    def receive_all(self, packets: list[Any]) -> None:
+    def receive_all(self, packets: Iterable[Any]) -> None:
         """Takes the packets of a POST, once those of the one before are dealt with.
 
         Raises:
             MalformedPayload: a client does not send such a packet.
         """
         with self._polls().turn:
-            for pkt in packets:
+            for number, pkt in enumerate(packets, 1):
                 self.receive(pkt)
+                if number % POSTED_AT_ONCE == 0:
+                    sleep(0)
 
     def receive(self, pkt: Any) -> None:
         """Takes a packet of the client.
@@ -215,7 +242,7 @@ class Session:
         polling, self.polling = self.polling, None
         if polling is not None:
             waiting = [*polling.waiting]
-            polling.waiting.clear()
+            polling.clear()
             self.send_frames(waiting)
             polling.stop()
 
