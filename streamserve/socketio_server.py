@@ -29,8 +29,8 @@ from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
 from streamserve.engine.packets import NO_EVENT, PacketWriter, frames_of, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
-from streamserve.engine.server import EngineServer
-from streamserve.engine.session import Frame
+from streamserve.engine.server import MAX_QUEUE, EngineServer
+from streamserve.engine.session import Frame, Session
 from streamserve.loop.joining import sleep
 
 __all__ = ["SocketIOServer"]
@@ -66,9 +66,10 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)
         fast(self.manager)
-        self.admission = Admission(self.packet_class, self.eio.max_queue, self._overrun)
+        self.admission = Admission(self.packet_class, options.get("max_queue", MAX_QUEUE), self._overrun)
         self.arrivals = Arrivals(connect_timeout, self.eio.disconnect)
         self.writer = PacketWriter(self.packet_class)
+        self.eio.reads_json = False
         kind = type(self)
         self._sends_by_itself = (
             kind._send_packet is SocketIOServer._send_packet
@@ -156,7 +157,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
                 raise
         finally:
             self.admission.end(eio_sid, name)
-            if session is not None and session.ended is not None:
+            if isinstance(session, Session) and session.ended is not None:
                 self._handle_disconnect(eio_sid, name, session.ended)
             elif eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
                 self.arrivals.begin(eio_sid)
@@ -195,7 +196,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
     def _get_event_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The handler of an event. One that a client calls "*" is none of its own: it goes to the handler of all."""
         if event == "*":
-            return super()._get_event_handler("", namespace, args)  # type: ignore[no-any-return]
+            handler, found = super()._get_event_handler("", namespace, args)
+            return handler, ("*", *found[1:]) if handler else found
         return super()._get_event_handler(event, namespace, args)  # type: ignore[no-any-return]
 
     def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
@@ -242,7 +244,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if self.packet_class.uses_binary_events and (pkt is None) == isinstance(data, bytes):
             raise MalformedPayload("an attachment came without its event, or an event before its attachments")
         if pkt is None:
-            self._dispatch(eio_sid, parsed(self.packet_class, data))
+            self._dispatch(eio_sid, parsed(self.packet_class, self.writer.codec, data))
         elif is_whole(pkt, data):
             del self._binary_packet[eio_sid]
             self._dispatch_data(eio_sid, pkt, pkt.packet_type == packet.BINARY_EVENT)

@@ -63,6 +63,8 @@ class Events:
             MalformedPayload: its JSON is none of an event.
         """
         server, data = self._server, self._loads(text)
+        if server._binary_packet and session.sid in server._binary_packet:
+            raise MalformedPayload("an event came before the attachments of the one before")
         if kind == _ACK:
             server._handle_ack(session.sid, namespace, number, data)
             return
@@ -79,25 +81,24 @@ class Events:
         replaced = server.__dict__
         try:
             handler = server.handlers.get(namespace, _NOBODY).get(name)
-            if handler is None or not self._direct or "_trigger_event" in replaced:
+            if handler is None or name == "*" or not self._direct or "_trigger_event" in replaced:
                 answer = server._trigger_event(name, namespace, sid, *data[1:])
             else:
                 answer = handler(sid, *data[1:])
-        except Exception:
-            logger.exception("handler of %r failed", name)
-            return
-        if number < 0 or answer is server.not_handled:
-            return
-        values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
-        if namespace == "/" and session.handle >= 0 and server.sends_plainly():
-            try:
-                text = f"43{number}{self._encode(values)}"
-            except Attached:
-                self._acknowledge(session, number, namespace, values)
+            if number < 0 or answer is server.not_handled:
+                return
+            values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
+            if namespace == "/" and session.handle >= 0 and server.sends_plainly():
+                try:
+                    text = f"43{number}{self._encode(values)}"
+                except Attached:
+                    self._acknowledge(session, number, namespace, values)
+                else:
+                    session.send_text(text)
             else:
-                session.send_text(text)
-        else:
-            self._acknowledge(session, number, namespace, values)
+                self._acknowledge(session, number, namespace, values)
+        except Exception:  # of the handler, or its answer is none that can be sent
+            logger.exception("handler of %r failed", name)
 
     def _acknowledge(self, session: Session, number: int, namespace: str, values: list[Any]) -> None:
         """The same with attachments, in any namespace, and for whoever looks at packets."""

@@ -10,6 +10,7 @@ An attachment's place is `{"_placeholder":true,"num":n}` (socket.io-protocol, "P
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +49,21 @@ def _checked_int(digits: str) -> int:
     return int(digits)
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is Python's, not JSON's")
+
+
+def _finite(data: Any) -> Any:
+    """With null in the place of numbers that JSON has not, as JavaScript writes them: its clients stop at NaN."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {str(key) if isinstance(key, float) else key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return data
+
+
 class JsonCodec:
     """Encodes and decodes the data of packets.
 
@@ -60,7 +76,8 @@ class JsonCodec:
 
     def __init__(self, module: Any = None) -> None:
         self.encode: Callable[[Any], str] = _standard_encoder()
-        self._scan: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
+        decoder: Any = JSONDecoder(parse_constant=_no_constant)
+        self._scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once
         self._loads: Callable[[Any], Any] | None = None
         self._dumps: Callable[..., Any] | None = None
         if module not in (None, json, engineio_json):
@@ -94,7 +111,7 @@ class JsonCodec:
 
         if self._dumps is not None:
             return _text(self._dumps(data, default=place)), attachments
-        return json.dumps(data, separators=_SEPARATORS, default=place), attachments
+        return json.dumps(_finite(data), separators=_SEPARATORS, default=place), attachments
 
     def _encode_by_module(self, data: Any) -> str:
         assert self._dumps is not None
@@ -112,7 +129,7 @@ class JsonCodec:
             if self._loads is not None:
                 return self._loads(text)
             if len(text) > MOST_DIGITS and _RUN.search(text[::_EVERY]):
-                return json.loads(text, parse_int=_checked_int)
+                return json.loads(text, parse_int=_checked_int, parse_constant=_no_constant)
             value, end = self._scan(text, 0)
         except (ValueError, StopIteration, RecursionError) as error:
             raise MalformedPayload(f"{text[:20]!r} is no JSON: {error}") from None
@@ -137,12 +154,17 @@ def _text(encoded: Any) -> str:
 
 def _standard_encoder() -> Callable[[Any], str]:
     """json.dumps without what it does anew each time, which is half of its cost for a small payload."""
-    encoder = JSONEncoder(separators=_SEPARATORS, default=_refuse, check_circular=False)
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return encoder.encode
-    chunks = make(
-        None, _refuse, json.encoder.encode_basestring_ascii, None, _SEPARATORS[1], _SEPARATORS[0], False, False, True
-    )
-    join = "".join
-    return lambda data: join(chunks(data, 0))
+        encoder = JSONEncoder(separators=_SEPARATORS, default=_refuse, check_circular=False, allow_nan=False)
+        return lambda data: encoder.encode(_finite(data))
+    escape, (comma, colon), join = json.encoder.encode_basestring_ascii, _SEPARATORS, "".join
+    chunks = make(None, _refuse, escape, None, colon, comma, False, False, False)
+
+    def encode(data: Any) -> str:
+        try:
+            return join(chunks(data, 0))
+        except ValueError:  # a number is none of JSON's
+            return join(chunks(_finite(data), 0))
+
+    return encode

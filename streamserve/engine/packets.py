@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from socketio import packet
 
-from streamserve.engine.json_codec import JsonCodec
+from streamserve.engine.json_codec import MOST_DIGITS, JsonCodec
 from streamserve.engine.payloads import MalformedPayload
 
 __all__ = ["NO_EVENT", "PacketWriter", "frames_of", "is_whole", "parsed"]
 
 MOST_ATTACHMENTS = 10
 """Binary attachments of one event."""
+
+LONGEST_NAMESPACE = 512
+"""Characters of a namespace's name."""
 
 NO_EVENT = "the data of an event is a list that begins with its name, of an acknowledgement a list"
 
@@ -59,23 +63,45 @@ def frames_of(pkt: Any) -> list[str | bytes]:
     return [part if isinstance(part, bytes) else "4" + part for part in parts]
 
 
-def parsed(packet_class: Any, data: str | bytes) -> Any:
-    """The packet in a message.
+_HEAD = re.compile("([0-4]|[56](10|[1-9])-)(/[^,]*,?)?([0-9]*)")
+
+
+def parsed(packet_class: Any, codec: JsonCodec | None, data: Any) -> Any:
+    """The packet in a message; one with attachments lacks them.
+
+    Args:
+        codec: of its JSON; None: the packet class has another encoding.
 
     Raises:
         MalformedPayload: it is none, or announces too many attachments.
     """
-    binary_events = packet_class.uses_binary_events
-    if isinstance(data, str) and binary_events and data[:1] in ("5", "6"):
-        count = data[1:].partition("-")[0]
-        if not count.isdecimal() or not 0 < int(count) <= MOST_ATTACHMENTS:
-            raise MalformedPayload(f"an event announces {count[:20]!r} attachments; 1 to {MOST_ATTACHMENTS} are taken")
+    if codec is not None:
+        return _parsed(packet_class, codec, data)
     try:
         pkt = packet_class(encoded_packet=data)
     except Exception as error:  # whatever a parser of others raises: the bytes are the client's
         raise MalformedPayload(f"{data[:20]!r} is no packet: {error}") from None
-    if not binary_events and not _is_sound(pkt):
+    if not packet_class.uses_binary_events and not _is_sound(pkt):
         raise MalformedPayload(f"{data[:20]!r} is no packet: its type, namespace or id is none")
+    return pkt
+
+
+def _parsed(packet_class: Any, codec: JsonCodec, data: str) -> Any:
+    head = _HEAD.match(data)
+    if head is None:
+        raise MalformedPayload(f"{data[:20]!r} is no packet: type 0 to 6, with 1 to {MOST_ATTACHMENTS} attachments")
+    kind, count, name, number = head.groups()
+    if len(number) > MOST_DIGITS:
+        raise MalformedPayload(f"an id has {len(number)} digits; at most {MOST_DIGITS} are taken")
+    namespace = None if name is None else name.rstrip(",").partition("?")[0]
+    if namespace is not None and len(namespace) > LONGEST_NAMESPACE:
+        raise MalformedPayload(
+            f"the name of a namespace has {len(namespace)} characters; {LONGEST_NAMESPACE} are taken"
+        )
+    pkt = packet_class(int(kind[0]), namespace=namespace, id=int(number) if number else None, binary=False)
+    if head.end() < len(data):
+        pkt.data = codec.loads(data[head.end() :])
+    pkt.attachment_count = int(count or 0)
     return pkt
 
 
@@ -85,18 +111,36 @@ def _is_sound(pkt: Any) -> bool:
     return (
         pkt.packet_type.__class__ is int
         and 0 <= pkt.packet_type < packet.BINARY_EVENT
-        and (name is None or isinstance(name, str))
+        and (name is None or (isinstance(name, str) and name[:1] == "/" and len(name) <= LONGEST_NAMESPACE))
         and (number is None or number.__class__ is int)
     )
 
 
 def is_whole(pkt: Any, attachment: bytes) -> bool:
-    """Adds an attachment; whether it was the last one.
+    """Adds an attachment; whether it was the last one, and all are in their places.
 
     Raises:
-        MalformedPayload: the event has a place for one that it does not announce.
+        MalformedPayload: the event has a place for one that it does not announce, or is nested too deep.
     """
+    attachments = pkt.attachments
+    attachments.append(attachment)
+    if len(attachments) < pkt.attachment_count:
+        return False
     try:
-        return bool(pkt.add_attachment(attachment))
-    except (IndexError, TypeError):
-        raise MalformedPayload("an event has a place for an attachment that it does not announce") from None
+        pkt.data = _filled(pkt.data, attachments)
+    except RecursionError:
+        raise MalformedPayload("the data of an event with attachments is nested too deep") from None
+    return True
+
+
+def _filled(data: Any, attachments: list[bytes]) -> Any:
+    if isinstance(data, list):
+        return [_filled(value, attachments) for value in data]
+    if not isinstance(data, dict):
+        return data
+    if data.get("_placeholder") is not True:
+        return {key: _filled(value, attachments) for key, value in data.items()}
+    number = data.get("num")
+    if number.__class__ is not int or not 0 <= number < len(attachments):
+        raise MalformedPayload(f"an event has a place for attachment {str(number)[:20]} of {len(attachments)}")
+    return attachments[number]

@@ -53,6 +53,9 @@ MAX_QUEUE = 1 << 20
 MOST_OF_A_MESSAGE = (1 << 32) - 1
 """Bytes, as the core counts them."""
 
+MOST_OF_AN_INDEX = 20
+"""Digits of the number of a JSONP request."""
+
 UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
 
 Environ = dict[str, Any]
@@ -86,6 +89,7 @@ class EngineServer(Server):  # type: ignore[misc]
     Attributes:
         hub: the loop that serves the clients, None: there was none yet.
         epoch: counts the changes of transports.
+        reads_json: the handler of messages gets what is JSON decoded, as python-engineio does it.
     """
 
     def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
@@ -98,6 +102,7 @@ class EngineServer(Server):  # type: ignore[misc]
         self.hub: Hub | None = None
         self.epoch = 0
         self.concurrent_events = False
+        self.reads_json = True
         self.take_event: TakeEvent = _not_told_apart
         self._config: Any = ffi.new("ss_engine_config *")
 
@@ -220,9 +225,10 @@ class EngineServer(Server):  # type: ignore[misc]
     def _jsonp_index(query: dict[str, list[str]]) -> int | None:
         if "j" not in query:
             return None
-        if not query["j"][0].isdecimal():
-            raise Refused(BAD_REQUEST, f"JSONP index {query['j'][0][:20]!r}")
-        return int(query["j"][0])
+        index = query["j"][0]
+        if not (index.isascii() and index.isdecimal() and len(index) <= MOST_OF_AN_INDEX):
+            raise Refused(BAD_REQUEST, f"JSONP index {index[:20]!r}")
+        return int(index)
 
     # ---- a new session
 
@@ -306,7 +312,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if body is None:
             return too_large(self.max_http_buffer_size)
         try:
-            session.receive_all(decode(body, jsonp))
+            session.receive_all(decode(body, jsonp, self.reads_json))
         except MalformedPayload as error:
             session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
             raise Refused(BAD_REQUEST, str(error)) from None

@@ -316,7 +316,7 @@ class Session:
         if len(message) > self.server.max_http_buffer_size:
             self.end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
             return
-        self.receive(decode_frame(message))
+        self.receive(decode_frame(message, self.server.reads_json))
 
     def failed(self, error: BaseException) -> None:
         """What a message came to: what is malformed ends the session, other failures are reported."""

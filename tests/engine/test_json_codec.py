@@ -1,6 +1,7 @@
 """JSON of events: what json.dumps and json.loads say, with bytes taken out on the way."""
 
 import json
+import math
 import random
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,19 @@ def test_what_contains_itself_is_a_value_error() -> None:
 
 @pytest.mark.parametrize("text", ["", "[", "[1] x", "{'a':1}", "[" * 100_000, f"[{LONG}]", f'["{"x" * 300}",{LONG}]'])
 def test_what_is_no_json_is_malformed(text: str) -> None:
+    with pytest.raises(MalformedPayload):
+        CODEC.loads(text)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_has_not_becomes_null_as_in_javascript(value: float) -> None:
+    data = [value, {"a": [(value, 1.5)], value: "key"}]
+    assert CODEC.dumps(data) == (f'[null,{{"a":[[null,1.5]],"{value}":"key"}}]', [])
+    assert CODEC.dumps([value, b"x"]) == ('[null,{"_placeholder":true,"num":0}]', [b"x"])
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a":-Infinity}', f'["{"9" * 300}",NaN]'])
+def test_what_only_python_takes_for_json_is_malformed(text: str) -> None:
     with pytest.raises(MalformedPayload):
         CODEC.loads(text)
 
