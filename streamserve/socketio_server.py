@@ -27,7 +27,7 @@ from streamserve.engine.events import Events, can_take
 from streamserve.engine.handlers import HandlerFailed, call, call_class
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
-from streamserve.engine.packets import NO_EVENT, PacketWriter, frames_of, is_whole, parsed
+from streamserve.engine.packets import NO_EVENT, PacketWriter, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import MAX_QUEUE, EngineServer
 from streamserve.engine.session import Frame, Session
@@ -106,7 +106,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         """Sends a packet; its attachments follow it with no other packet in between."""
-        frames = frames_of(pkt)
+        frames = self.writer.frames_of(pkt)
         namespace = pkt.namespace or "/"
         if pkt.packet_type not in (packet.CONNECT, packet.CONNECT_ERROR):
             self.send_frames(eio_sid, namespace, frames)
@@ -243,7 +243,9 @@ class SocketIOServer(Server):  # type: ignore[misc]
         pkt = self._binary_packet.get(eio_sid)
         if self.packet_class.uses_binary_events and (pkt is None) == isinstance(data, bytes):
             raise MalformedPayload("an attachment came without its event, or an event before its attachments")
-        if pkt is None:
+        if pkt is None and data == "0":
+            self._handle_connect(eio_sid, None, None)  # what every client sends first, without a packet
+        elif pkt is None:
             self._dispatch(eio_sid, parsed(self.packet_class, self.writer.codec, data))
         elif is_whole(pkt, data):
             del self._binary_packet[eio_sid]

@@ -10,7 +10,7 @@ from socketio import packet
 from streamserve.engine.json_codec import MOST_DIGITS, JsonCodec
 from streamserve.engine.payloads import MalformedPayload
 
-__all__ = ["NO_EVENT", "PacketWriter", "frames_of", "is_whole", "parsed"]
+__all__ = ["NO_EVENT", "PacketWriter", "is_whole", "parsed"]
 
 MOST_ATTACHMENTS = 10
 """Binary attachments of one event."""
@@ -44,23 +44,24 @@ class PacketWriter:
         """A packet as it goes to clients: a frame, and one for each attachment.
 
         Args:
-            kind: EVENT or ACK; with attachments it becomes a binary one.
+            kind: EVENT, ACK, CONNECT and so on; EVENT or ACK with attachments becomes a binary one.
             number: for which an acknowledgement is asked, or that it is for.
         """
         if self.codec is None:
-            return frames_of(self._packet_class(kind, data=data, namespace=namespace, id=number))
-        text, attachments = self.codec.dumps(data)
+            return self.frames_of(self._packet_class(kind, data=data, namespace=namespace, id=number))
+        text, attachments = ("", []) if data is None else self.codec.dumps(data)
         name = "" if namespace == "/" else namespace + ","
         if attachments:
             kind, name = _BINARY[kind], f"{len(attachments)}-{name}"
         return [f"4{kind}{name}{'' if number is None else number}{text}", *attachments]
 
-
-def frames_of(pkt: Any) -> list[str | bytes]:
-    """The frames of a packet of python-socketio's."""
-    encoded = pkt.encode()
-    parts = encoded if isinstance(encoded, list) else [encoded]
-    return [part if isinstance(part, bytes) else "4" + part for part in parts]
+    def frames_of(self, pkt: Any) -> list[str | bytes]:
+        """The frames of a packet of python-socketio's."""
+        if self.codec is not None and pkt.packet_type < packet.BINARY_EVENT:
+            return self.frames(pkt.packet_type, pkt.namespace or "/", pkt.id, pkt.data)
+        encoded = pkt.encode()
+        parts = encoded if isinstance(encoded, list) else [encoded]
+        return [part if isinstance(part, bytes) else "4" + part for part in parts]
 
 
 _HEAD = re.compile("([0-4]|[56](10|[1-9])-)(/[^,]*,?)?([0-9]*)")

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from engineio import packet
-from engineio.packet import Packet
 from engineio.server import Server
 
 from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
+from streamserve.engine.json_codec import JsonCodec
 from streamserve.engine.payloads import MalformedPayload, decode
 from streamserve.engine.probe import Probe
 from streamserve.engine.replies import (
@@ -50,6 +50,9 @@ _OF_THE_HANDSHAKE = ("wsgi.websocket", *KEYS)
 MAX_QUEUE = 1 << 20
 """Bytes that may wait for one client."""
 
+LONGEST_REMEMBERED = 40
+"""Characters: of a query with a session's name or a random number no second one comes."""
+
 MOST_OF_A_MESSAGE = (1 << 32) - 1
 """Bytes, as the core counts them."""
 
@@ -69,6 +72,15 @@ def _take_over(async_mode: str) -> None:
     if async_mode not in UPSTREAM_MODES or not is_object_patched("engineio", "Server"):
         raise ConfigurationError(f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'")
     _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
+
+
+_JSON = JsonCodec()
+_remembered = lru_cache(maxsize=64)(parse_qs)
+
+
+def _parsed(query: str) -> dict[str, list[str]]:
+    """The fields of a query; all handshakes by WebSocket have the same."""
+    return _remembered(query) if len(query) < LONGEST_REMEMBERED else parse_qs(query)
 
 
 def _not_told_apart(session: Session, kind: int, number: int, namespace: str, text: str) -> None:
@@ -186,7 +198,7 @@ class EngineServer(Server):  # type: ignore[misc]
         return [reply["response"]]
 
     def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Reply | None:
-        query = parse_qs(environ.get("QUERY_STRING", ""))
+        query = _parsed(environ.get("QUERY_STRING", ""))
         method = environ["REQUEST_METHOD"]
         self._check_origin(environ)
         if method == "OPTIONS":
@@ -250,7 +262,7 @@ class EngineServer(Server):  # type: ignore[misc]
             del self.sockets[session.sid]
             session.closed = True
             return self._unauthorized(answer or None)  # type: ignore[no-any-return]
-        session.send(self._open_packet(session, transport))
+        session.send_frames((self._open_packet(session, transport),))
         session.connected = True
         if transport == "websocket":
             self._begin_with_websocket(session, environ)
@@ -269,18 +281,18 @@ class EngineServer(Server):  # type: ignore[misc]
             environ.pop(key, None)
         session.attach(websocket)
 
-    def _open_packet(self, session: Session, transport: str) -> Any:
+    def _open_packet(self, session: Session, transport: str) -> str:
         upgrades = ["websocket"] if self.allow_upgrades and transport == "polling" else []
-        return Packet(
-            packet.OPEN,
+        text, _ = _JSON.dumps(
             {
                 "sid": session.sid,
                 "upgrades": [name for name in upgrades if name in self.transports],
                 "pingTimeout": int(self.ping_timeout * 1000),
                 "pingInterval": int((self.ping_interval + self.ping_interval_grace_period) * 1000),
                 "maxPayload": self.max_http_buffer_size,
-            },
+            }
         )
+        return "0" + text
 
     def _cookie_headers(self, sid: str) -> list[tuple[str, str]]:
         if not self.cookie:

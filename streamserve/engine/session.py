@@ -206,6 +206,11 @@ class Session:
                 if number % POSTED_AT_ONCE == 0:
                     sleep(0)
 
+    def take_message(self, data: Any) -> None:
+        """Takes what a client sends to the application."""
+        if not self.closing and not self.closed:
+            self.server._trigger_event("message", self.sid, data, run_async=self.server.async_handlers)
+
     def receive(self, pkt: Any) -> None:
         """Takes a packet of the client.
 
@@ -216,7 +221,7 @@ class Session:
         if self.closing or self.closed:
             return
         if kind == packet.MESSAGE:
-            self.server._trigger_event("message", self.sid, pkt.data, run_async=self.server.async_handlers)
+            self.take_message(pkt.data)
         elif kind == packet.PONG:
             if self.handle >= 0:
                 lib.ss_engine_answered(self._core, self.handle)
@@ -316,7 +321,11 @@ class Session:
         if len(message) > self.server.max_http_buffer_size:
             self.end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
             return
-        self.receive(decode_frame(message, self.server.reads_json))
+        if message[:1] == "4" and message[1:2].isdigit() and message.isascii():
+            # Of Socket.IO: python-engineio's packet would look whether it is JSON, and find that it is not.
+            self.take_message(message[1:])
+        else:
+            self.receive(decode_frame(message, self.server.reads_json))
 
     def failed(self, error: BaseException) -> None:
         """What a message came to: what is malformed ends the session, other failures are reported."""
