@@ -74,6 +74,7 @@ class WsConfig(CData):
     max_message: int
     out_limit: int
     deflate: int
+    held: int
     drop: int
 
 class EngineConfig(CData):

@@ -273,7 +273,7 @@ class EngineServer(Server):  # type: ignore[misc]
     def _begin_with_websocket(self, session: Session, environ: Environ) -> None:
         websocket = environ["wsgi.websocket"]
         try:
-            websocket.accept(origin_checked=True)
+            websocket.accept(origin_checked=True, held=True)
         except BaseException:
             session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
             raise

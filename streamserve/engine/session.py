@@ -321,9 +321,8 @@ class Session:
         if len(message) > self.server.max_http_buffer_size:
             self.end(self.server.reason.TRANSPORT_ERROR, lib.SS_WS_TOO_BIG)
             return
-        if message[:1] == "4" and message[1:2].isdigit() and message.isascii():
-            # Of Socket.IO: python-engineio's packet would look whether it is JSON, and find that it is not.
-            self.take_message(message[1:])
+        if message[:1] == "4" and not self.server.reads_json:
+            self.take_message(message[1:])  # of Socket.IO: no packet is made
         else:
             self.receive(decode_frame(message, self.server.reads_json))
 

@@ -84,6 +84,7 @@ class Handshake:
         subprotocol: str | None,
         headers: Iterable[tuple[str, str]],
         origin_checked: bool,
+        held: bool,
     ) -> None:
         """Upgrades the connection.
 
@@ -116,14 +117,15 @@ class Handshake:
         extension = None if endpoint.deflate is None else agreement(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
         if extension is not None:
             lines.append(encode_field("Sec-WebSocket-Extensions", extension))
-        self._upgrade(b"".join([*lines, b"\r\n"]), extension is not None)
+        self._upgrade(b"".join([*lines, b"\r\n"]), extension is not None, held)
         websocket.deflate = None if extension is None else endpoint.deflate
 
-    def _upgrade(self, head: bytes, deflate: bool) -> None:
+    def _upgrade(self, head: bytes, deflate: bool, held: bool) -> None:
         exchange = self._exchange
         endpoint = exchange.endpoint
-        endpoint.websocket_config.deflate = deflate  # of this connection: the core copies it
-        answer = lib.ss_ws_upgrade(endpoint.core, exchange.handle, head, len(head), endpoint.websocket_config)
+        config = endpoint.websocket_config
+        config.deflate, config.held = deflate, held  # of this connection: the core copies them
+        answer = lib.ss_ws_upgrade(endpoint.core, exchange.handle, head, len(head), config)
         if answer == lib.SS_MISUSE:
             raise HandshakeRefused("a WebSocket's handshake has no body (RFC 6455 section 4.1)", 400)
         exchange.head = ResponseHead(b"", 101, -1)

@@ -109,6 +109,7 @@ class WebSocket:
         headers: Iterable[tuple[str, str]] = (),
         *,
         origin_checked: bool = False,
+        held: bool = False,
     ) -> None:
         """Sends the 101; the first use does it too, without a subprotocol or headers.
 
@@ -116,6 +117,7 @@ class WebSocket:
             subprotocol: one of those that the client offers.
             headers: more fields of the response, such as Set-Cookie.
             origin_checked: the application has judged the page's origin itself: the setting does not count.
+            held: the 101 leaves together with the first message, at the end of the loop's turn at the latest.
 
         Raises:
             HandshakeRefused: the client's handshake is none, or its origin may not; let it pass, the server answers.
@@ -126,7 +128,7 @@ class WebSocket:
         if handshake is None:
             raise LocalProtocolError("the WebSocket was accepted before: call accept() first, and once")
         try:
-            handshake(self, subprotocol, headers, origin_checked)
+            handshake(self, subprotocol, headers, origin_checked, held)
         except BaseException:
             self._handshake = handshake
             raise

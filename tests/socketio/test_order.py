@@ -18,6 +18,10 @@ from tests.support.frames import frame
 from tests.support.server import eventually
 
 TEXT = lib.SS_WS_TEXT
+HANDSHAKE = (
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 Wire = websocket.WebSocket
 Open = Callable[[SocketIOServer], Wire]
 
@@ -222,3 +226,11 @@ def test_what_is_no_packet_ends_a_connection_that_has_just_changed(
         assert client.recv_data() == (websocket.ABNF.OPCODE_CLOSE, b"\x03\xea")
         eventually(lambda: not sio.eio.sockets, "nothing is left")
     assert "failed" not in caplog.text
+
+
+def test_the_handshake_and_the_open_packet_come_together(host: Host) -> None:
+    port = host(SocketIOServer()).port
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(HANDSHAKE)
+        head, _, frame = client.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ") and frame[2:].lstrip(b"\x00").startswith(b'0{"sid":')

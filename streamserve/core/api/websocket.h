@@ -55,6 +55,7 @@ typedef struct {
     uint32_t max_message;  /* bytes of all fragments together */
     uint32_t out_limit;    /* bytes queued: beyond it a broadcast leaves the connection out, or ends it */
     int32_t deflate;       /* 1: permessage-deflate was agreed: RSV1 marks compressed messages */
+    int32_t held;          /* 1: the head leaves with the first message, at the end of the turn at the latest */
     int32_t drop;          /* 1: a broadcast leaves out whom it cannot reach; 0: it ends them with 1013 */
 } ss_ws_config;
 

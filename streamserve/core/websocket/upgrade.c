@@ -22,12 +22,16 @@ int ss_ws_upgrade(ss_loop *loop, int64_t handle, const char *head, int64_t lengt
     if (!ss_ws_payloads(loop))
         return SS_NOMEM;
     struct iovec piece = {.iov_base = (char *)(uintptr_t)head, .iov_len = (size_t)length};
-    if (conn->stream.dead || ss_stream_send(loop, &conn->stream, &piece, 1, false) != SS_OK)
+    bool held = config->held && !conn->stream.tls;
+    if (conn->stream.dead || (held ? ss_out_append(loop, &conn->stream.out, &piece, 1, 0)
+                                   : ss_stream_send(loop, &conn->stream, &piece, 1, false)) != SS_OK)
         return SS_BROKEN;
     ss_stream *stream = ss_conn_hand_on(loop, conn, &ss_websocket);
     if (!stream)
         return SS_NOMEM;
     configure((ss_ws *)stream, config);
     ss_ws_begin(loop, (ss_ws *)stream);
+    if (held) /* the first message finds it in the queue, and goes behind it */
+        ((ss_ws *)stream)->sent_poll = (uint32_t)loop->polls;
     return SS_OK;
 }
