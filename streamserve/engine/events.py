@@ -66,22 +66,19 @@ class Events:
         if server._binary_packet and session.sid in server._binary_packet:
             raise MalformedPayload("an event came before the attachments of the one before")
         if kind == _ACK:
-            server._handle_ack(session.sid, namespace, number, data)
-            return
+            return server._handle_ack(session.sid, namespace, number, data)  # type: ignore[no-any-return]
         name = data[0] if data else None
         if name.__class__ is not str or name in self._reserved:
             raise MalformedPayload(NO_EVENT)
         sid = self._manager.connected_sid(session.sid, namespace)
-        logger = server.logger
-        if logger.isEnabledFor(logging.INFO):
-            logger.info('received event "%s" from %s [%s]', name, sid, namespace)
+        if server.logger.isEnabledFor(logging.INFO):
+            server.logger.info('received event "%s" from %s [%s]', name, sid, namespace)
         if sid is None:
-            logger.warning("%s is not connected to namespace %s", session.sid, namespace)
+            server.logger.warning("%s is not connected to namespace %s", session.sid, namespace)
             return
-        replaced = server.__dict__
         try:
             handler = server.handlers.get(namespace, _NOBODY).get(name)
-            if handler is None or name == "*" or not self._direct or "_trigger_event" in replaced:
+            if handler is None or name == "*" or not self._direct or "_trigger_event" in server.__dict__:
                 answer = server._trigger_event(name, namespace, sid, *data[1:])
             else:
                 answer = handler(sid, *data[1:])
@@ -98,7 +95,7 @@ class Events:
             else:
                 self._acknowledge(session, number, namespace, values)
         except Exception:  # of the handler, or its answer is none that can be sent
-            logger.exception("handler of %r failed", name)
+            server.logger.exception("handler of %r failed", name)
 
     def _acknowledge(self, session: Session, number: int, namespace: str, values: list[Any]) -> None:
         """The same with attachments, in any namespace, and for whoever looks at packets."""

@@ -94,6 +94,22 @@ class Handshake:
             LocalProtocolError: ours would be, or the response has begun.
             WebSocketClosed: the client has gone.
         """
+        environ = self._in_time(websocket)
+        key = self._checked(environ, origin_checked)
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+            b"Sec-WebSocket-Accept: %b\r\n" % b64encode(sha1(key + _GUID).digest()),
+            *_chosen_lines(websocket, subprotocol, headers),
+        ]
+        endpoint = self._exchange.endpoint
+        extension = None if endpoint.deflate is None else agreement(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
+        if extension is not None:
+            lines.append(encode_field("Sec-WebSocket-Extensions", extension))
+        self._upgrade(b"".join([*lines, b"\r\n"]), extension is not None, held)
+        websocket.deflate = None if extension is None else endpoint.deflate
+
+    def _in_time(self, websocket: WebSocket) -> dict[str, Any]:
+        """The environ, while the request can still become a WebSocket."""
         exchange, environ = self._exchange, websocket.environ
         if exchange.endpoint.hub.thread_ident != get_ident():
             raise InvalidThreadUseError(
@@ -101,24 +117,18 @@ class Handshake:
             )
         if environ is None or exchange.done or exchange.started:
             raise LocalProtocolError("a WebSocket is accepted before its request is answered or over")
+        return environ
+
+    def _checked(self, environ: dict[str, Any], origin_checked: bool) -> bytes:
+        """The client's key; what is wrong with its part is answered."""
         try:
             key = _key(environ)
             if not origin_checked:
-                _check_origin(environ, exchange.endpoint.server.settings.websocket_origins)
+                _check_origin(environ, self._exchange.endpoint.server.settings.websocket_origins)
         except HandshakeRefused as refused:
-            exchange.refuse(refused)  # now: a framework may make a 500 of the exception
+            self._exchange.refuse(refused)  # now: a framework may make a 500 of the exception
             raise
-        lines = [
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-            b"Sec-WebSocket-Accept: %b\r\n" % b64encode(sha1(key + _GUID).digest()),
-            *_chosen_lines(websocket, subprotocol, headers),
-        ]
-        endpoint = exchange.endpoint
-        extension = None if endpoint.deflate is None else agreement(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
-        if extension is not None:
-            lines.append(encode_field("Sec-WebSocket-Extensions", extension))
-        self._upgrade(b"".join([*lines, b"\r\n"]), extension is not None, held)
-        websocket.deflate = None if extension is None else endpoint.deflate
+        return key
 
     def _upgrade(self, head: bytes, deflate: bool, held: bool) -> None:
         exchange = self._exchange
