@@ -141,7 +141,9 @@ def _callable_names(holder: object, name: str, otherwise: list[str]) -> list[str
     if name:
         return difflib.get_close_matches(name, names) or otherwise
     here = getattr(holder, "__name__", None)
-    return [key for key in names if getattr(getattr(holder, key), "__module__", here) == here] or otherwise
+    values = [(key, getattr(holder, key)) for key in names]
+    made_here = [key for key, value in values if not hasattr(value, "__name__") or value.__module__ == here]
+    return made_here or otherwise
 
 
 def _call(spec: str, factory: Any, node: ast.Call) -> Any:
@@ -164,6 +166,10 @@ def _call(spec: str, factory: Any, node: ast.Call) -> Any:
 
 
 def _check(spec: str, application: object) -> None:
+    if type(application).__module__ == "flask_socketio":
+        raise ConfigurationError(
+            f"{spec!r} is Flask-SocketIO's object; name the Flask application that it was made with, which serves both"
+        )
     if not callable(application):
         raise ConfigurationError(f"{spec!r} is {_kind(application)}, which cannot be called; name a WSGI application")
     if _is_coroutine(application):

@@ -31,6 +31,7 @@ from streamserve.engine.packets import NO_EVENT, PacketWriter, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import MAX_QUEUE, EngineServer
 from streamserve.engine.session import Frame, Session
+from streamserve.errors import ConfigurationError
 from streamserve.loop.joining import sleep
 
 __all__ = ["SocketIOServer"]
@@ -46,7 +47,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         max_queue: Bytes that may wait for one client; whom more wait for is ended.
 
     Raises:
-        ConfigurationError: an async_mode is asked for that is another server's.
+        ConfigurationError: an async_mode is asked for that is another server's, or an argument cannot be what it is.
 
     Example:
         >>> SocketIOServer(wsgi_app=app, cors_allowed_origins="*")
@@ -62,6 +63,14 @@ class SocketIOServer(Server):  # type: ignore[misc]
     ) -> None:
         self.wsgi_app = wsgi_app
         self.path = f"/{socketio_path.strip('/')}/"
+        manager = args[0] if args else options.get("client_manager")
+        if manager is not None and not hasattr(manager, "set_server"):
+            raise ConfigurationError(
+                f"client_manager is of type {type(manager).__name__}, which is no manager;"
+                " an application goes into wsgi_app="
+            )
+        if wsgi_app is not None and not callable(wsgi_app):
+            raise ConfigurationError(f"wsgi_app={wsgi_app!r} cannot be called; give a WSGI application")
         super().__init__(*args, **options)
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)

@@ -158,8 +158,19 @@ class TestMistakes:
     def test_module_without_a_default_names_what_it_has(self, project: Path) -> None:
         (project / "unusual.py").write_text("from os.path import join\ndef website(environ, start_response): return []")
         assert "neither application nor app; say which one it is: unusual:website" in str(refusal("unusual"))
+        live = "from streamserve.socketio_server import SocketIOServer as S\nsio = S()\n"
+        (project / "live.py").write_text(live)
+        assert "say which one it is: live:sio" in str(refusal("live"))
         (project / "empty.py").write_text("")
         assert "empty:NAME" in str(refusal("empty"))
+
+    def test_object_of_flask_socketio_leads_to_its_application(self, project: Path) -> None:
+        source = "from flask import Flask\nfrom flask_socketio import SocketIO\nsocketio = SocketIO(Flask('x'))"
+        (project / "shop.py").write_text(source)
+        line = str(refusal("shop:socketio"))
+        assert line.endswith(
+            "is Flask-SocketIO's object; name the Flask application that it was made with, which serves both"
+        )
 
     @pytest.mark.parametrize(
         "source",

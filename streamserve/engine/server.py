@@ -17,6 +17,7 @@ from engineio.server import Server
 from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
 from streamserve.engine.json_codec import JsonCodec
+from streamserve.engine.options import check_options
 from streamserve.engine.payloads import MalformedPayload, decode
 from streamserve.engine.probe import Probe
 from streamserve.engine.replies import (
@@ -36,6 +37,7 @@ from streamserve.engine.session import Frame, Session
 from streamserve.errors import ConfigurationError
 from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.raw_socket import KEYS
+from streamserve.logs.complaints import Complaints
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.monkey.originals import is_object_patched
@@ -96,7 +98,7 @@ class EngineServer(Server):  # type: ignore[misc]
         max_queue: bytes that may wait for one client; whom more wait for is ended.
 
     Raises:
-        ConfigurationError: another async_mode is asked for.
+        ConfigurationError: another async_mode is asked for, or an option cannot be what it is.
 
     Attributes:
         hub: the loop that serves the clients, None: there was none yet.
@@ -107,6 +109,7 @@ class EngineServer(Server):  # type: ignore[misc]
     def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
         if async_mode not in (None, "streamserve"):
             _take_over(async_mode)
+        check_options({**options, "max_queue": max_queue})
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._async = DRIVER
         self.async_mode = "streamserve"
@@ -116,6 +119,7 @@ class EngineServer(Server):  # type: ignore[misc]
         self.concurrent_events = False
         self.reads_json = True
         self.take_event: TakeEvent = _not_told_apart
+        self._refused_origins = Complaints()
         self._config: Any = ffi.new("ss_engine_config *")
 
     def config(self) -> Any:
@@ -231,6 +235,9 @@ class EngineServer(Server):  # type: ignore[misc]
             return
         allowed = self._cors_allowed_origins(environ)
         if allowed is not None and origin not in allowed:
+            self._refused_origins.note(
+                f"Socket.IO: a page of {origin[:100]!r} was refused; cors_allowed_origins lists those that may connect"
+            )
             raise Refused(FORBIDDEN, f"{origin[:100]} is not an accepted origin")
 
     @staticmethod

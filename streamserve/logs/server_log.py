@@ -10,6 +10,9 @@ __all__ = ["configure_logging", "write_past_locks"]
 FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
+WITH_HANDLERS = ("socketio.server", "engineio.server")
+"""Loggers that get a handler without a format from their packages, even beside an application's own handlers."""
+
 
 def configure_logging(level: str) -> None:
     """Sends what the server logs to standard error, apart from the application's own logging.
@@ -22,6 +25,8 @@ def configure_logging(level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(FORMAT, TIME_FORMAT))
+    for name in WITH_HANDLERS:
+        _join(logging.getLogger(name), handler)
     root = logging.getLogger("streamserve")
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -29,6 +34,15 @@ def configure_logging(level: str) -> None:
     for name, logger in logging.root.manager.loggerDict.items():
         if isinstance(logger, logging.Logger) and (name == "streamserve" or name.startswith("streamserve.")):
             logger.disabled = False
+
+
+def _join(logger: logging.Logger, handler: logging.Handler) -> None:
+    """Writes what a package writes by a bare handler as the server's lines are, or leaves it to the application."""
+    bare = [own for own in logger.handlers if type(own) is logging.StreamHandler and own.formatter is None]
+    for own in bare:
+        logger.removeHandler(own)
+    if bare and not logging.root.handlers:
+        logger.addHandler(handler)
 
 
 def write_past_locks(level: int, text: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 import requests
 import websocket
 
+from streamserve.engine.server import EngineServer
+from streamserve.errors import ConfigurationError
 from tests.engine.test_protocol import Site, make
 from tests.support.server import eventually
 
@@ -144,8 +146,50 @@ def test_only_the_transports_that_are_told_are_served(make: Make) -> None:
         polling.websocket()
     assert by_websocket.get("transport=polling").json()["code"] == 0
     assert by_websocket.websocket().recv()[0] == "0"
-    with pytest.raises(ValueError, match="No valid transports"):
+    with pytest.raises(ValueError, match=r"No valid transports in \['pigeon'\]; give 'polling', 'websocket' or both"):
         make(transports=["pigeon"])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"ping_interval": "often"}, "ping_interval='often' is no number of seconds; give one from 0 up"),
+        ({"ping_timeout": -1}, "ping_timeout=-1 is no number of seconds; give one from 0 up"),
+        ({"max_http_buffer_size": None}, "max_http_buffer_size=None is no number of bytes; give one from 0 up"),
+        ({"max_queue": "1m"}, "max_queue='1m' is no number of bytes; give one from 0 up"),
+    ],
+    ids=str,
+)
+def test_an_option_that_is_no_number_is_refused_by_name(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        EngineServer(**options)
+    assert str(refused.value) == line
+
+
+def test_an_option_that_is_not_known_is_ignored_but_told(caplog: pytest.LogCaptureFixture) -> None:
+    EngineServer(cors_allowed_origin="*", colour="red")
+    assert sorted(caplog.messages) == [
+        "Socket.IO: the unknown option 'colour' is ignored; docs/socketio.md lists them",
+        "Socket.IO: the unknown option 'cors_allowed_origin' is ignored; did you mean 'cors_allowed_origins'?",
+    ]
+
+
+def test_options_of_the_packages_are_known(caplog: pytest.LogCaptureFixture) -> None:
+    EngineServer(
+        ping_interval=(25, 5), cookie="io", cors_credentials=True, compression_threshold=1, monitor_clients=True,
+        logger=False, json=None, async_handlers=False, transports=["polling"], allow_upgrades=False,
+        http_compression=False, max_queue=5, message_queue=None,
+    )  # fmt: skip
+    assert caplog.messages == []
+
+
+def test_a_page_of_another_origin_is_told_in_the_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    site = make(cors_allowed_origins=[A])
+    for _ in range(3):
+        site.get("transport=polling", headers={"Origin": B})
+    assert caplog.messages[0] == (
+        f"Socket.IO: a page of {B!r} was refused; cors_allowed_origins lists those that may connect"
+    )
 
 
 def test_a_change_of_transport_that_is_not_allowed_is_refused(make: Make) -> None:

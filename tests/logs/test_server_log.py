@@ -53,3 +53,20 @@ def test_application_that_logs_too_does_not_double_the_lines(capsys: pytest.Capt
     configure_logging("info")
     logging.getLogger("streamserve").error("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+@pytest.mark.parametrize("of_application", [False, True])
+def test_socket_io_logs_in_lines_like_the_server_and_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, of_application: bool
+) -> None:
+    logger = logging.getLogger("socketio.server")
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler()])  # as python-socketio leaves it
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    if of_application:
+        logging.basicConfig(format="mine: %(message)s")
+    configure_logging("info")
+    logger.error("handler failed")
+    text = capsys.readouterr().err
+    assert text.count("handler failed") == 1
+    assert re.match(r"mine: " if of_application else r"[0-9-]{10} [0-9:.]{12} ERROR   ", text)

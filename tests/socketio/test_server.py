@@ -208,3 +208,10 @@ def test_other_paths_are_those_of_the_application_around(host: Host) -> None:
 def test_another_async_mode_is_refused_by_name(mode: str) -> None:
     with pytest.raises(ConfigurationError, match=f"async_mode='{mode}' is another server's"):
         SocketIOServer(async_mode=mode)
+
+
+def test_an_application_in_the_place_of_the_manager_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"client_manager is of type function, .* goes into wsgi_app="):
+        SocketIOServer(lambda environ, start_response: [])
+    with pytest.raises(ConfigurationError, match="wsgi_app=3 cannot be called; give a WSGI application"):
+        SocketIOServer(wsgi_app=3)  # type: ignore[arg-type]
