@@ -4,11 +4,12 @@ import ast
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -17,6 +18,8 @@ from streamserve.errors import ConfigurationError
 __all__ = ["load_app"]
 
 DEFAULT_ATTRIBUTES = ("application", "app")
+
+_log = logging.getLogger("streamserve")
 
 
 def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplication:
@@ -48,6 +51,7 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
     target = _parse(spec, expression) if colon else _default(module)
     application = _evaluate(spec, module, target)
     _check(spec, application)
+    _note_wrapper(spec, module, application)
     return application  # type: ignore[no-any-return]  # it is callable, as far as one can see without calling it
 
 
@@ -141,9 +145,16 @@ def _callable_names(holder: object, name: str, otherwise: list[str]) -> list[str
     if name:
         return difflib.get_close_matches(name, names) or otherwise
     here = getattr(holder, "__name__", None)
-    values = [(key, getattr(holder, key)) for key in names]
-    made_here = [key for key, value in values if not hasattr(value, "__name__") or value.__module__ == here]
-    return made_here or otherwise
+    return [key for key in names if _is_made_in(here, getattr(holder, key))] or otherwise
+
+
+def _is_made_in(module: str | None, value: object) -> bool:
+    """Whether a callable is a module's own: a function or class of it, or an application that it made of a class."""
+    kind = type(value)  # nothing is asked of the value itself: Flask's request raises whatever one asks
+    if issubclass(kind, (type, FunctionType, BuiltinFunctionType)):
+        return getattr(value, "__module__", module) == module
+    code = getattr(kind.__call__, "__code__", None)
+    return code is not None and code.co_argcount == 3  # self, environ, start_response
 
 
 def _call(spec: str, factory: Any, node: ast.Call) -> Any:
@@ -185,6 +196,17 @@ def _check(spec: str, application: object) -> None:
         ) from None
     except ValueError:  # a built-in that does not tell its signature
         pass
+
+
+def _note_wrapper(spec: str, module: ModuleType, application: object) -> None:
+    """Warns when a Socket.IO server of the module stands around the application, and is not what is served."""
+    for name, value in vars(module).items():
+        if hasattr(type(value), "_engineio_server_class") and getattr(value, "wsgi_app", None) is application:
+            _log.warning(
+                "%s is served without the Socket.IO server that stands around it; for both: %s:%s",
+                spec, module.__name__, name,
+            )  # fmt: skip
+            return
 
 
 def _is_coroutine(application: Callable[..., object]) -> bool:

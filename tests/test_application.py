@@ -39,6 +39,8 @@ class Streaming:
 name = "Site"
 """
 
+SOCKET_IO = "from flask import request, session\nfrom streamserve.socketio_server import SocketIOServer\n"
+
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -158,11 +160,22 @@ class TestMistakes:
     def test_module_without_a_default_names_what_it_has(self, project: Path) -> None:
         (project / "unusual.py").write_text("from os.path import join\ndef website(environ, start_response): return []")
         assert "neither application nor app; say which one it is: unusual:website" in str(refusal("unusual"))
-        live = "from streamserve.socketio_server import SocketIOServer as S\nsio = S()\n"
-        (project / "live.py").write_text(live)
+        (project / "live.py").write_text(f"{SOCKET_IO}sio = SocketIOServer()")
         assert "say which one it is: live:sio" in str(refusal("live"))
         (project / "empty.py").write_text("")
         assert "empty:NAME" in str(refusal("empty"))
+
+    def test_application_inside_of_a_socket_io_server_leads_to_it(
+        self, project: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = f"{SOCKET_IO}def app(environ, start_response): pass\nsio = SocketIOServer(wsgi_app=app)"
+        (project / "inside.py").write_text(source)
+        load_app("inside:sio")
+        assert caplog.messages == []
+        load_app("inside:app")
+        assert caplog.messages == [
+            "inside:app is served without the Socket.IO server that stands around it; for both: inside:sio"
+        ]
 
     def test_object_of_flask_socketio_leads_to_its_application(self, project: Path) -> None:
         source = "from flask import Flask\nfrom flask_socketio import SocketIO\nsocketio = SocketIO(Flask('x'))"
