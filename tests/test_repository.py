@@ -120,7 +120,7 @@ def readme_blocks() -> list[str]:
 
 
 def test_first_app_of_the_readme_is_served(tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text(readme_blocks()[0])
+    (tmp_path / "hello.py").write_text(next(block for block in readme_blocks() if "# hello.py" in block))
     with ServedCommand("hello:app", cwd=tmp_path) as server:
         assert requests.get(server.url, timeout=60).text == "Hello from streamserve\n"
 
@@ -133,7 +133,7 @@ def test_socket_io_example_of_the_readme_is_served(tmp_path: Path) -> None:
 
 
 def test_library_example_of_the_readme_says_what_it_promises(tmp_path: Path) -> None:
-    example = readme_blocks()[1]
+    example = next(block for block in readme_blocks() if "joinall" in block)
     result = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=60)
     promised = re.search(r"print\(.*\)  # (\d+)", example)
     assert promised is not None
