@@ -36,6 +36,8 @@ from streamserve.loop.joining import sleep
 
 __all__ = ["SocketIOServer"]
 
+_ENDS = (SystemExit, KeyboardInterrupt, GreenletExit)
+
 
 class SocketIOServer(Server):  # type: ignore[misc]
     """A Socket.IO server, and a WSGI application; arguments are those of `socketio.Server`, and:
@@ -162,7 +164,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
             if sid is not None:
                 self.manager.disconnect(sid, name, ignore_queue=True)
             self._refuse(eio_sid, name, "Connection refused by server")
-            if isinstance(error, (SystemExit, KeyboardInterrupt, GreenletExit)):
+            if isinstance(error, _ENDS):
                 raise
         finally:
             self.admission.end(eio_sid, name)
@@ -231,8 +233,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
                 return call(handler, found)
             handler, found = self._get_namespace_handler(namespace, args)
             return call_class(handler, event, found) if handler else self.not_handled
-        except Exception as error:
-            if event == "disconnect":
+        except BaseException as error:  # a Timeout is none of Exception
+            if event == "disconnect" and not isinstance(error, _ENDS):
                 self.logger.exception("disconnect handler error")
             elif isinstance(error, TypeError):
                 raise HandlerFailed(f"{type(error).__name__}: {error}") from error

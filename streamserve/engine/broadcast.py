@@ -33,7 +33,7 @@ class Targets:
 
     def __init__(self, eio_sids: Iterable[str], eio: EngineServer) -> None:
         groups: dict[Deflate | None, list[int]] = {}
-        sockets, hub = eio.sockets, eio.hub
+        sockets, hub = eio.sockets, None if eio.hub is None or eio.hub.destroyed else eio.hub
         plain = groups[None] = []
         self._others: list[Session] = []
         for eio_sid in eio_sids:

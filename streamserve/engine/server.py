@@ -38,6 +38,7 @@ from streamserve.errors import ConfigurationError
 from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.raw_socket import KEYS
 from streamserve.logs.complaints import Complaints
+from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.monkey.originals import is_object_patched
@@ -115,6 +116,7 @@ class EngineServer(Server):  # type: ignore[misc]
         self.async_mode = "streamserve"
         self.max_queue = max_queue
         self.hub: Hub | None = None
+        self._hubs: set[Hub] = set()
         self.epoch = 0
         self.concurrent_events = False
         self.reads_json = True
@@ -177,7 +179,7 @@ class EngineServer(Server):  # type: ignore[misc]
     def in_loop(self, function: Callable[..., Any], *args: Any) -> None:
         """Calls a function in the thread that serves the clients: now, if this is it."""
         hub = self.hub
-        if hub is None or hub.thread_ident == get_ident():
+        if hub is None or hub.destroyed or hub.thread_ident == get_ident():
             function(*args)
         else:
             hub.run_callback_threadsafe(function, *args)
@@ -185,6 +187,14 @@ class EngineServer(Server):  # type: ignore[misc]
     def changed(self) -> None:
         """A client has changed its transport: who keeps an array of connections makes it anew."""
         self.epoch += 1
+
+    def disconnect(self, sid: str | None = None) -> None:
+        """Ends a client, or all that are there now: who comes meanwhile stays."""
+        if sid is not None:
+            super().disconnect(sid)
+            return
+        for session in [*self.sockets.values()]:
+            session.close(reason=self.reason.SERVER_DISCONNECT)
 
     # ---- requests
 
@@ -262,7 +272,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if transport == "websocket" and websocket is None:
             raise Refused(BAD_REQUEST, "no WebSocket handshake")
         session = Session(self, self.generate_id(), get_hub())
-        self.hub = session.hub
+        self._served_by(session.hub)
         self.sockets[session.sid] = session
         answer = self._trigger_event("connect", session.sid, environ, run_async=False)
         if answer is not None and answer is not True:
@@ -276,6 +286,17 @@ class EngineServer(Server):  # type: ignore[misc]
             return None
         session.begin_heartbeat()
         return polled(session.poll(), jsonp, self._cookie_headers(session.sid))
+
+    def _served_by(self, hub: Hub) -> None:
+        """A loop serves clients; those who polled one that is no more have nobody else to end them."""
+        self.hub = hub
+        self._hubs.add(hub)
+        gone = {other for other in self._hubs if other.destroyed}
+        if gone:
+            self._hubs -= gone
+            for session in [*self.sockets.values()]:
+                if session.hub in gone:
+                    Greenlet.spawn(session.end, self.reason.TRANSPORT_CLOSE)
 
     def _begin_with_websocket(self, session: Session, environ: Environ) -> None:
         websocket = environ["wsgi.websocket"]

@@ -375,5 +375,5 @@ class Session:
         if probe is not None:
             probe.websocket.close()
         handle, self.handle = self.handle, -1
-        if handle >= 0:
+        if handle >= 0 and not self.hub.destroyed:
             lib.ss_ws_close(self._core, handle, code, b"", 0)

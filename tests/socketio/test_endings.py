@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from streamserve.core import lib
+from streamserve.loop.timeout import Timeout
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
 from tests.socketio.test_handlers import Open, left_behind, wire
+from tests.socketio.test_protocol import Wire
 from tests.support.server import eventually
 
 __all__ = ["wire"]
@@ -93,3 +95,43 @@ def test_no_acknowledgement_takes_away_the_numbers_of_others(wire: Open) -> None
         assert client.receive() == f'42{number}["question"]'
         client.send(f"43{number}[{number}]")
     eventually(lambda: answers == [(1,), (2,)], "both are answered")
+
+
+@pytest.mark.parametrize("error", [Timeout(), RuntimeError()])
+@pytest.mark.parametrize("kicked", [False, True])
+def test_a_disconnect_handler_that_fails_leaves_nothing(wire: Open, error: BaseException, kicked: bool) -> None:
+    sio = SocketIOServer(namespaces=["/", "/other"])
+
+    def disconnect(sid: str, reason: str) -> None:
+        raise error
+
+    sio.on("disconnect", disconnect)
+    sio.on("connect", lambda sid, environ: sio.enter_room(sid, "red"))
+    sio.on("kick", lambda sid: sio.disconnect(sid))
+    client = wire(sio)
+    client.join()
+    client.join("/other")
+    if kicked:
+        client.send('42["kick"]')
+        assert client.receive() == "41"
+        eventually(lambda: list(sio.manager.rooms) == ["/other"], "it has left the namespace")
+    client.connection.shutdown()
+    eventually(lambda: not left_behind(sio), "nothing is left", 5)
+
+
+def test_who_comes_while_all_are_disconnected_stays(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("disconnect", lambda sid, reason: log.append(reason) or gate.wait())
+    client = wire(sio)
+    client.join()
+    sio.eio.in_loop(sio.start_background_task, sio.eio.disconnect)
+    eventually(lambda: log == ["server disconnect"], "the handler waits")
+    other = Wire(client.connection.sock.getpeername()[1])
+    other.join()
+    sio.eio.in_loop(gate.set)
+    assert client.receive() == "1" and client.is_closed()
+    eventually(lambda: len(sio.manager.rooms["/"][None]) == 1, "the first has left")
+    sio.emit("still")
+    other.connection.settimeout(5)
+    assert other.receive() == '42["still"]'
+    other.connection.shutdown()
