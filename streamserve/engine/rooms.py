@@ -22,12 +22,12 @@ __all__ = ["Everyone", "Namespace", "Room", "union"]
 class Room(dict[str, str]):
     """sid → eio_sid of those who are in it."""
 
-    __slots__ = ("_epoch", "_targets")
+    __slots__ = ("_epoch", "_made_at", "_targets", "_version")
 
     def __init__(self) -> None:
         super().__init__()
         self._targets: Targets | None = None
-        self._epoch = 0
+        self._epoch = self._version = self._made_at = 0
 
     @property
     def _fwdm(self) -> Room:
@@ -35,19 +35,21 @@ class Room(dict[str, str]):
         return self
 
     def __setitem__(self, sid: str, eio_sid: str) -> None:
-        self._targets = None
         super().__setitem__(sid, eio_sid)
+        self._version += 1  # behind the change: another thread may make the array meanwhile
 
     def __delitem__(self, sid: str) -> None:
         super().__delitem__(sid)
+        self._version += 1
         self._targets = None
 
     def targets(self, eio: EngineServer) -> Targets:
         """Whom what is sent here goes to."""
-        if self._targets is None or self._epoch != eio.epoch:
-            self._targets = Targets(self.values(), eio)
-            self._epoch = eio.epoch
-        return self._targets
+        targets = self._targets
+        if targets is None or self._epoch != eio.epoch or self._made_at != self._version:
+            self._epoch, self._made_at = eio.epoch, self._version
+            targets = self._targets = Targets([*self.values()], eio)
+        return targets
 
 
 class Everyone(Room):
