@@ -56,6 +56,10 @@ class Inbox(deque[Any]):
         return [self.take() for _ in range(len(self))]
 
 
+MESSAGE = 256
+"""Bytes that a message takes however short it is: a client that sends many of two bytes is stopped as early."""
+
+
 def _size(message: Any) -> int:
-    """An event of Socket.IO is a tuple, with its JSON at the end."""
-    return len(message[-1]) if message.__class__ is tuple else len(message)
+    """What it takes. An event of Socket.IO is a tuple, with its JSON at the end."""
+    return MESSAGE + (len(message[-1]) if message.__class__ is tuple else len(message))

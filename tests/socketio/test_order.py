@@ -234,3 +234,18 @@ def test_the_handshake_and_the_open_packet_come_together(host: Host) -> None:
         client.sendall(HANDSHAKE)
         head, _, frame = client.recv(65536).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ") and frame[2:].lstrip(b"\x00").startswith(b'0{"sid":')
+
+
+def test_a_client_that_sends_much_while_its_handler_waits_is_stopped_however_short_each_is(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("connect", lambda sid, environ: gate.wait() and None)
+    sio.on("e", lambda sid: log.append(1))
+    client = wire(sio)
+    client.send("40")
+    client.sock.sendall(frame(TEXT, b'42["e"]') * 20_000)
+    (session,) = sio.eio.sockets.values()
+    try:
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 10)
+    finally:
+        sio.eio.in_loop(gate.set)
+    eventually(lambda: len(log) == 20_000, "all are dealt with")
