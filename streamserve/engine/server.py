@@ -279,6 +279,8 @@ class EngineServer(Server):  # type: ignore[misc]
             del self.sockets[session.sid]
             session.closed = True
             return self._unauthorized(answer or None)  # type: ignore[no-any-return]
+        if session.closed:
+            raise Refused(BAD_REQUEST, "its connect handler has ended it")
         session.send_frames((self._open_packet(session, transport),))
         session.connected = True
         if transport == "websocket":

@@ -261,3 +261,15 @@ def test_the_server_may_disconnect_one_or_all(make: Make, transport: str) -> Non
     assert {entry for entry in site.log if entry[0] == "disconnect"} == {
         ("disconnect", sid, "server disconnect") for sid in sids
     }
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_connect_handler_may_end_its_client(make: Make, transport: str) -> None:
+    site = make()
+    site.engine.on("connect", lambda sid, environ: site.engine.disconnect(sid))
+    if transport == "polling":
+        assert site.get("transport=polling").status_code == 400
+    else:
+        with pytest.raises(websocket.WebSocketBadStatusException, match="400"):
+            site.websocket()
+    assert not site.engine.sockets
