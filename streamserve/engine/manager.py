@@ -159,7 +159,7 @@ class FastManager(Manager):  # type: ignore[misc]
         elif namespace in self.rooms:
             arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
             frames = server.writer.frames(packet.EVENT, namespace, None, [event, *arguments])
-            skipped = skip_sid if isinstance(skip_sid, list) else () if skip_sid is None else (skip_sid,)
+            skipped = (skip_sid,) if isinstance(skip_sid, str) else tuple(skip_sid or ())
             server.eio.in_loop(self.deliver, frames, namespace, room, skipped)
 
     def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:

@@ -276,7 +276,7 @@ class EngineServer(Server):  # type: ignore[misc]
         self.sockets[session.sid] = session
         answer = self._trigger_event("connect", session.sid, environ, run_async=False)
         if answer is not None and answer is not True:
-            del self.sockets[session.sid]
+            self.sockets.pop(session.sid, None)  # the handler may have ended it too
             session.closed = True
             return self._unauthorized(answer or None)  # type: ignore[no-any-return]
         if session.closed:

@@ -264,12 +264,13 @@ def test_the_server_may_disconnect_one_or_all(make: Make, transport: str) -> Non
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_a_connect_handler_may_end_its_client(make: Make, transport: str) -> None:
+@pytest.mark.parametrize(("answer", "status"), [(None, 400), (False, 401)])
+def test_a_connect_handler_may_end_its_client(make: Make, transport: str, answer: Any, status: int) -> None:
     site = make()
-    site.engine.on("connect", lambda sid, environ: site.engine.disconnect(sid))
+    site.engine.on("connect", lambda sid, environ: site.engine.disconnect(sid) or answer)
     if transport == "polling":
-        assert site.get("transport=polling").status_code == 400
+        assert site.get("transport=polling").status_code == status
     else:
-        with pytest.raises(websocket.WebSocketBadStatusException, match="400"):
+        with pytest.raises(websocket.WebSocketBadStatusException, match=str(status)):
             site.websocket()
     assert not site.engine.sockets

@@ -60,3 +60,16 @@ def test_who_polled_a_server_that_has_stopped_leaves_when_the_next_one_has_a_cli
         client.connection.shutdown()
         eventually(lambda: not left_behind(sio), "nothing is left")
         assert len(reasons) == 2
+
+
+def test_those_who_are_left_out_may_come_as_any_collection(host: Host) -> None:
+    sio = SocketIOServer()
+    with ExitStack() as stack:
+        server = host(sio)
+        clients = [joined(server, stack) for _ in range(2)]
+        first, _ = sio.manager.rooms["/"][None]
+        for kind in (list, tuple, set):
+            sio.emit("tick", kind.__name__, skip_sid=kind([first]))
+            assert clients[1].receive() == f'42["tick","{kind.__name__}"]'
+        sio.emit("all", skip_sid=[])
+        assert clients[0].receive() == '42["all"]'
