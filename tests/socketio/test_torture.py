@@ -1,6 +1,7 @@
 """Clients of Socket.IO that connect, are refused, break off or are ended, in all ways: afterwards nothing is left.
 
-SOCKETIO_ABORTS=100000 in the environment makes so many of them, instead of 500, and looks at the memory too.
+SOCKETIO_ABORTS=100000 in the environment makes so many of them, instead of 500, and looks at the memory too; that takes
+some minutes: give pytest -o faulthandler_timeout=0.
 """
 
 import contextlib
