@@ -193,8 +193,9 @@ class EngineServer(Server):  # type: ignore[misc]
         if sid is not None:
             super().disconnect(sid)
             return
-        for session in [*self.sockets.values()]:
+        for name, session in [*self.sockets.items()]:
             session.close(reason=self.reason.SERVER_DISCONNECT)
+            self.sockets.pop(name, None)
 
     # ---- requests
 

@@ -14,7 +14,11 @@ from streamserve.logs.server_log import configure_logging
 def restore_logging() -> Iterator[None]:
     logger = logging.getLogger("streamserve")
     before = (logger.level, logger.handlers, logger.propagate)
+    others = [other for other in logging.root.manager.loggerDict.values() if isinstance(other, logging.Logger)]
+    states = [(other, other.disabled, [*other.handlers]) for other in others]
     yield
+    for other, disabled, handlers in states:  # what dictConfig has silenced speaks again in the tests behind these
+        other.disabled, other.handlers = disabled, handlers
     logger.level, logger.handlers, logger.propagate = before
     logging.getLogger().handlers.clear()
 

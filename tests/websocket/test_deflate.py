@@ -12,6 +12,7 @@ from streamserve.core import lib
 from streamserve.loop.joining import sleep
 from streamserve.websocket import Resource, WebSocket, WebSocketApplication, broadcast
 from streamserve.websocket.deflate import BadMessage, Deflate, agreement, inflated
+from streamserve.websocket.inbox import MESSAGE
 from tests.support.client import Client
 from tests.support.frames import frame
 from tests.support.server import Running, eventually
@@ -264,7 +265,7 @@ def test_messages_that_wait_are_not_inflated(serve: Serve, monkeypatch: pytest.M
     client = upgraded(serve(late, websocket_compression="on"))
     client.send(frame(BINARY, bomb(4), options=RSV1) * 10)
     eventually(lambda: waiting and len(waiting[0]._inbox or ()) == 10, "all wait")
-    assert waiting[0]._inbox.bytes == 10 * len(bomb(4)) and not unpacked
+    assert waiting[0]._inbox.bytes == 10 * (MESSAGE + len(bomb(4))) and not unpacked
     go.set()
     assert [next_frame(client)[2] for _ in range(10)] == [b"%d" % (4 << 20)] * 10
 
