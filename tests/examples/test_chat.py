@@ -5,7 +5,6 @@ import hashlib
 import queue
 import re
 import subprocess
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,17 +32,21 @@ class Guest:
     """Somebody in the chat, by python-socketio's client."""
 
     def __init__(self, url: str, auth: Any) -> None:
-        self._heard: defaultdict[str, queue.Queue[Any]] = defaultdict(queue.Queue)
+        self._heard: dict[str, queue.Queue[Any]] = {}
         self._client = socketio.Client(reconnection=False)
-        self._client.on("*", lambda event, *data: self._heard[event].put(data[0] if data else None))
-        self._client.on("connect_error", lambda data: self._heard["connect_error"].put(data))
+        self._client.on("*", lambda event, *data: self._told(event).put(data[0] if data else None))
+        self._client.on("connect_error", lambda data: self._told("connect_error").put(data))
         self._client.connect(url, auth=auth, transports=["websocket"], wait_timeout=PATIENCE)
 
     def ask(self, event: str, *wish: Any, **fields: Any) -> Any:
         return self._client.call(event, wish[0] if wish else fields, timeout=PATIENCE)
 
     def hear(self, event: str) -> Any:
-        return self._heard[event].get(timeout=PATIENCE)
+        return self._told(event).get(timeout=PATIENCE)
+
+    def _told(self, event: str) -> queue.Queue[Any]:
+        # setdefault is one step; a defaultdict lets a handler's thread make a second queue while the test makes one
+        return self._heard.setdefault(event, queue.Queue())
 
     def leave(self) -> None:
         self._client.disconnect()
