@@ -6,6 +6,7 @@ import importlib
 import inspect
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
 
         patch_all(socketio=True)
     _enter(chdir)
-    module = _import(module_name)
+    module = _import(module_name, expression)
     target = _parse(spec, expression) if colon else _default(module)
     application = _evaluate(spec, module, target)
     _check(spec, application)
@@ -67,9 +68,9 @@ def _enter(directory: str) -> None:
         sys.path.insert(0, here)
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, expression: str) -> ModuleType:
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigurationError(f"{name!r} is not the name of a module; {_module_remedy(name)}")
+        raise ConfigurationError(f"{name!r} is not the name of a module; {_module_remedy(name, expression)}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -84,12 +85,14 @@ def _import(name: str) -> ModuleType:
         raise _failed(f"importing {name} failed", error, "correct the module") from error
 
 
-def _module_remedy(name: str) -> str:
-    if name.endswith(".py"):
-        directory, file = os.path.split(name)
-        start = f"--chdir {directory} " if directory else ""
-        return f"give the module, not its file: streamserve {start}{file.removesuffix('.py')}:application"
-    return "give package.module:application"
+def _module_remedy(name: str, expression: str) -> str:
+    directory, file = os.path.split(name)
+    module = file.removesuffix(".py")
+    if not all(part.isidentifier() for part in module.split(".")):
+        return "give package.module:application"
+    start = f"--chdir {shlex.quote(directory)} " if directory else ""
+    named = f"{module}:{expression}" if expression else module
+    return f"give the module, not its file: streamserve {start}{shlex.quote(named)}"
 
 
 def _parse(spec: str, expression: str) -> ast.expr:
@@ -219,10 +222,14 @@ def _kind(value: object) -> str:
 
 
 def _failed(what: str, error: BaseException, remedy: str) -> ConfigurationError:
-    reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    kind = type(error).__name__
+    if isinstance(error, ConfigurationError):  # it says itself what is to be corrected
+        kind, remedy = "", ""
+    reason = ": ".join(filter(None, [kind, *str(error).splitlines()[:1]]))
     shown = traceback.TracebackException.from_exception(error)
     _cut(shown)
-    return ConfigurationError(f"{what}: {reason}; {remedy}", "".join(shown.format()).rstrip("\n"))
+    line = "; ".join(filter(None, [f"{what}: {reason}", remedy]))
+    return ConfigurationError(line, "".join(shown.format()).rstrip("\n"))
 
 
 def _cut(shown: traceback.TracebackException) -> None:

@@ -12,8 +12,10 @@ import click
 from streamserve import __version__
 from streamserve.application import load_app
 from streamserve.errors import ConfigurationError
+from streamserve.logs.server_log import configure_logging
 from streamserve.settings import Entry, entries
-from streamserve.settings.sources import closest, read_settings, to_toml, toml_value
+from streamserve.settings.other_servers import BORROWED, SHORT_FLAGS, BorrowedFlag
+from streamserve.settings.sources import closest, read_settings, tell_unknown_variables, to_toml, toml_value
 
 __all__ = ["main"]
 
@@ -70,7 +72,8 @@ def _fail(line: str, details: str = "") -> NoReturn:
 
 def _usage_line(problem: click.UsageError) -> str:
     if isinstance(problem, click.NoSuchOption):
-        known = [option for parameter in _command().params for option in parameter.opts if option.startswith("--")]
+        shown = [parameter for parameter in _command().params if not isinstance(parameter, BorrowedOption)]
+        known = [option for parameter in shown for option in parameter.opts if option.startswith("--")]
         hint = closest(problem.option_name, known) or "; streamserve --help lists the flags"
         return f"unknown flag {problem.option_name}{hint}"
     return f"{problem.format_message().rstrip('.')}; streamserve --help shows the usage"
@@ -101,6 +104,7 @@ def _run_program(module: str | None, program: tuple[str, ...]) -> int:
         raise click.UsageError("no program is given; run `streamserve run script.py` or `streamserve run -m module`")
     from streamserve.monkey.script import run_module, run_script  # with the loop, which --help does without
 
+    configure_logging("info")
     if module is not None:
         return run_module(module, program)
     return run_script(program[0], program[1:])
@@ -131,13 +135,30 @@ class SettingOption(click.Option):
         notes = [entry.kind.unit, f"default {default}" if default and not is_switch else ""]
         flag: dict[str, Any] = {"is_flag": True, "flag_value": "off", "type": str, "default": None}
         super().__init__(
-            [entry.flag, entry.name],
+            [*_short(entry.name), entry.flag, entry.name],
             metavar=entry.kind.metavar or None,
             multiple=entry.kind.several,
             **(flag if is_switch else {}),
             help=f"{entry.help} [{', '.join(filter(None, notes))}]".removesuffix(" []"),
         )
         self.group = entry.group
+
+
+class BorrowedOption(click.Option):
+    """A flag of another server: taken where it means the same, else a hint. No help lists it."""
+
+    def __init__(self, row: BorrowedFlag) -> None:
+        def check(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+            if value is not None and (problem := row.problem(value)):
+                raise ConfigurationError(problem)
+            return value
+
+        switch: dict[str, Any] = {} if row.takes_value else {"is_flag": True, "flag_value": "on", "type": str}
+        super().__init__([*row.flags, row.name], default=None, hidden=True, callback=check, **switch)
+
+
+def _short(name: str) -> list[str]:
+    return [SHORT_FLAGS[name]] if name in SHORT_FLAGS else []
 
 
 def _command() -> GroupedCommand:
@@ -151,20 +172,22 @@ def _command() -> GroupedCommand:
         params=[
             click.Argument(["app"], required=False, metavar="[APPLICATION]"),
             *settings,
-            click.Option(["--config"], metavar="FILE", help="Read settings from this TOML file."),
+            *map(BorrowedOption, BORROWED),
+            click.Option([*_short("config"), "--config"], metavar="FILE", help="Read settings from this TOML file."),
             click.Option(["--check-config"], is_flag=True, help="Load the application, listen nowhere, and exit."),
             click.Option(["--print-config"], is_flag=True, help="Print the settings and where each came from."),
             click.Option(
-                ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-                help="Print the version and exit.",
+                [*_short("version"), "--version"], is_flag=True, is_eager=True, expose_value=False,
+                callback=_print_version, help="Print the version and exit.",
             ),
         ],
     )  # fmt: skip
 
 
 def _run(config: str | None, check_config: bool, print_config: bool, **flags: Any) -> int:
-    given = {name: value for name, value in flags.items() if value is not None and value != ()}
-    settings = read_settings(given, os.environ, config)
+    settings = read_settings(_in_our_words(flags), os.environ, config)
+    configure_logging(settings.log_level)  # what importing the application has to say is in lines like all others
+    tell_unknown_variables(os.environ)
     if print_config:
         click.echo(to_toml(settings))
     if check_config:
@@ -179,6 +202,13 @@ def _run(config: str | None, check_config: bool, print_config: bool, **flags: An
     from streamserve.cluster.worker import Worker
 
     return Worker(settings).run()
+
+
+def _in_our_words(flags: dict[str, Any]) -> dict[str, Any]:
+    """What was given, by the names of the settings; a flag of ours counts more than another server's."""
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    borrowed = [(row.setting, given.pop(row.name)) for row in BORROWED if row.name in given]
+    return {**{setting: value for setting, value in borrowed if setting}, **given}
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

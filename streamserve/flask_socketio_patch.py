@@ -12,7 +12,7 @@ from typing import Any
 
 from streamserve.loop.greenlet import Greenlet
 from streamserve.settings import Settings
-from streamserve.wsgi import WSGIServer
+from streamserve.wsgi import WSGIServer, announce
 
 __all__ = ["replace_run"]
 
@@ -59,6 +59,8 @@ def _run(self: Any, app: Any, host: str | None = None, port: int | None = None, 
 
     def serve() -> None:
         self.wsgi_server = WSGIServer(address, app, log=log, settings=Settings(**certificate))
+        self.wsgi_server.start()
+        announce(self.wsgi_server, app.name)
         self.wsgi_server.serve_forever()
 
     if not reloads:

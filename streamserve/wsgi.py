@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from socket import AF_INET, AF_INET6
 from socket import socket as Socket
 from typing import Any
 
+from streamserve import __version__
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.gateway.endpoint import Endpoint
@@ -27,7 +29,9 @@ from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
 from streamserve.tls.certificates import load_certificates
 
-__all__ = ["WSGIServer"]
+__all__ = ["WSGIServer", "announce"]
+
+_log = logging.getLogger("streamserve")
 
 Record = tuple[int, int, int, int]  # a request, as the core reports it (api.h)
 
@@ -285,6 +289,15 @@ class WSGIServer:
     def __repr__(self) -> str:
         where = ", ".join(str(address) for address in self.addresses) if self.sockets[0].fileno() >= 0 else "closed"
         return f"<WSGIServer {where} active={self.active} waiting={len(self.waiting)}>"
+
+
+def announce(server: WSGIServer, name: str) -> None:
+    """Logs where a server that has started serves an application of that name, a line for each address."""
+    backend = ffi.string(lib.ss_loop_backend(get_hub().core)).decode()
+    scheme = "http" if server.certificates is None else "https"
+    for address in server.addresses:
+        url = address.url.replace("http:", f"{scheme}:", 1)
+        _log.info("streamserve %s serving %s on %s (pid %d, %s)", __version__, name, url, os.getpid(), backend)
 
 
 def _ns(seconds: float) -> int:

@@ -91,6 +91,34 @@ class TestInformation:
     def test_check_config_refuses_a_wrong_application(self, project: Path) -> None:
         assert "has no attribute 'ap'" in mistake("site_module:ap", "--check-config", cwd=project)
 
+    def test_print_config_names_only_flags_that_exist(self, project: Path) -> None:
+        arguments = ["-b", "127.0.0.1:1", "--access-logfile", "-", "--no-patch", "--keep-alive", "5", "--print-config"]
+        output = command("site_module", *arguments, cwd=project).stdout
+        assert 'app = "site_module"  # from the command line' in output
+        assert 'bind = ["127.0.0.1:1"]  # from --bind' in output
+        assert 'access_log = "-"  # from --access-log' in output
+        assert "keep_alive_timeout = 5  # from --keep-alive-timeout" in output
+        flags = set(re.findall(r"# from (--\S+)", output))
+        help_text = command("--help", cwd=project).stdout
+        assert flags and all(f"{flag} " in help_text for flag in flags)
+
+    @pytest.mark.parametrize(
+        "arguments", [["-w", "1"], ["-k", "gevent"], ["--preload"], ["--error-logfile", "-"], ["-c", "other.toml"]]
+    )
+    def test_flags_of_others_that_mean_the_same_are_taken(self, project: Path, arguments: list[str]) -> None:
+        (project / "other.toml").write_text("backlog = 9")
+        result = command("site_module", *arguments, "--check-config", cwd=project)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "configuration is valid\n", "")
+
+    def test_unknown_variable_is_told(self, project: Path) -> None:
+        variables = {"STREAMSERVE_WORKERS": "4", "STREAMSERVE_PORT_80_TCP": "tcp://10.0.0.1:80"}
+        result = command("site_module", "--check-config", cwd=project, **variables)
+        assert result.returncode == 0
+        line = (
+            r"\d{4}-\S+ \S+ [+-]\d{4} WARNING unknown environment variable STREAMSERVE_WORKERS is ignored; .*--bind.*\n"
+        )
+        assert re.fullmatch(line, result.stderr)
+
     def test_config_names_the_file(self, project: Path) -> None:
         (project / "other.toml").write_text("backlog = 9")
         result = command("--config", "other.toml", "--print-config", cwd=project)
@@ -110,12 +138,61 @@ class TestMistakes:
                 ["--backlog", "0"],
                 "backlog='0' (from --backlog) is below the least, 1; give a whole number from 1 to 65535",
             ),
+            (
+                ["--port", "80", "site_module"],
+                "--port 80 is another server's flag: write --bind 127.0.0.1:80, or --bind :80 for every interface",
+            ),
+            (
+                ["-k", "tornado", "site_module"],
+                "--worker-class tornado is another server's flag: leave it out, every request runs on a greenlet here",
+            ),
+            (["--keep-alive", "0"], "--keep-alive 0 is another server's flag: --keep-alive-timeout 0 is no deadline"),
+            (
+                ["-p", "9000"],
+                "--pid 9000 is another server's flag: write --bind 127.0.0.1:9000 for a port; the pid stands in the"
+                " first line of the log",
+            ),
+            (
+                ["hello.py:app"],
+                "'hello.py' is not the name of a module; give the module, not its file: streamserve hello:app",
+            ),
+            (
+                ["my sites/hello.py:make('a')"],
+                "'my sites/hello.py' is not the name of a module; give the module, not its file:"
+                """ streamserve --chdir 'my sites' 'hello:make('"'"'a'"'"')'""",
+            ),
             (["--config", "gone.toml"], "there is no file gone.toml; give another --config"),
             ([], "no application is given; run `streamserve module:application`, or set app in a file"),
         ],
     )
     def test_one_line_and_exit_code_2(self, project: Path, arguments: list[str], line: str) -> None:
         assert mistake(*arguments, cwd=project) == line
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["-w", "4"], "--concurrency"),
+            (["--workers=4"], "--concurrency"),
+            (["--threads", "8"], "--concurrency"),
+            (["--timeout", "30"], "--head-timeout"),
+            (["-t", "30"], "--block-warning"),
+            (["--host", "0.0.0.0"], "--bind 0.0.0.0:PORT"),
+            (["--uds", "/run/a.sock"], "--bind unix:/run/a.sock"),
+            (["--reload"], "watchfiles"),
+            (["-D"], "systemd"),
+            (["-e", "A=b"], "A=b streamserve"),
+        ],
+    )
+    def test_flag_of_another_server_names_what_there_is_instead(
+        self, project: Path, arguments: list[str], named: str
+    ) -> None:
+        line = mistake("site_module", *arguments, cwd=project)
+        assert "is another server's flag: " in line and named in line
+
+    def test_configuration_in_python_names_the_page_with_its_keys(self, project: Path) -> None:
+        (project / "gunicorn.conf.py").write_text("workers = 4\n")
+        line = mistake("site_module", "-c", "gunicorn.conf.py", cwd=project)
+        assert line.startswith("gunicorn.conf.py is Python, settings are read from TOML; docs/coming-from-gunicorn.md")
 
     def test_wrong_variable_and_wrong_key(self, project: Path) -> None:
         line = mistake("site_module", cwd=project, STREAMSERVE_HEAD_TIMEOUT="soon")
@@ -132,6 +209,14 @@ class TestMistakes:
 
     def test_wrong_module(self, project: Path) -> None:
         assert mistake("sitemodule:application", cwd=project).startswith("there is no module 'sitemodule' in ")
+
+    def test_configuration_error_of_the_application_keeps_its_own_remedy(self, project: Path) -> None:
+        (project / "failing.py").write_text("from streamserve.wsgi import WSGIServer\nWSGIServer('nowhere')\n")
+        last = command("failing", cwd=project).stderr.splitlines()[-1]
+        assert last == (
+            "streamserve: error: importing failing failed: 'nowhere' has no port;"
+            " give host:port, [IPv6]:port, :port, unix:/path or fd://N"
+        )
 
     def test_failing_module_shows_its_traceback_before_the_line(self, project: Path) -> None:
         (project / "failing.py").write_text("\n1 / 0\n")
@@ -207,6 +292,25 @@ class TestServing:
             assert requests.get(server.url, timeout=60).headers["Server"] == "from the file"
             many = {f"X-{number}": "x" for number in range(5)}
             assert requests.get(server.url, headers=many, timeout=60).status_code == 431
+
+    def test_what_the_application_logs_at_import_has_a_time(self, project: Path) -> None:
+        (project / "talking.py").write_text(
+            "import logging\nlogging.getLogger('streamserve.engine').warning('early')\n" + SITE
+        )
+        with ServedCommand("talking", cwd=project) as server:
+            assert re.search(r"^\d{4}-\S+ \S+ [+-]\d{4} WARNING early$", server.stderr, re.MULTILINE)
+
+    def test_log_survives_an_application_that_configures_logging_late(self, project: Path) -> None:
+        (project / "late.py").write_text(
+            "import logging, logging.config\n" + SITE.replace("    start_response", """    logging.config.dictConfig({
+        "version": 1, "root": {"handlers": ["own"]}, "handlers": {"own": {"class": "logging.StreamHandler"}}})
+    start_response""")
+        )  # fmt: skip
+        with ServedCommand("late", cwd=project) as server:
+            assert requests.get(server.url, timeout=60).text == "hello"
+            server.stop()
+            assert re.search(r"INFO    SIGTERM: stopping", server.stderr)
+            assert "0 requests cut off" in server.stderr
 
     def test_access_log_goes_to_standard_output(self, project: Path) -> None:
         with ServedCommand("site_module", "--access-log", "-", cwd=project) as server:

@@ -1,7 +1,6 @@
 """The process that serves: it loads the application, listens, and stops when it is told to."""
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -10,18 +9,17 @@ from contextlib import ExitStack
 from socket import socket as Socket
 from wsgiref.types import WSGIApplication
 
-from streamserve import __version__, get_hub, signal_handler, spawn
+from streamserve import signal_handler, spawn
 from streamserve.application import load_app
 from streamserve.cluster.forced_end import ForcedEnd
-from streamserve.core import ffi, lib
 from streamserve.debug.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.errors import ConfigurationError
-from streamserve.listening.addresses import address_of, open_listeners
+from streamserve.listening.addresses import open_listeners
 from streamserve.logs.server_log import configure_logging, write_past_locks
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import set_default_backend
 from streamserve.settings import Settings
-from streamserve.wsgi import WSGIServer
+from streamserve.wsgi import WSGIServer, announce
 
 __all__ = ["Worker"]
 
@@ -73,13 +71,7 @@ class Worker:
             cleanup.callback(ForcedEnd(stopping, self.settings.graceful_timeout, flushes(server)).close)
             cleanup.callback(watch_loop(self.settings.block_warning, write_past_locks))
             server.start()
-            secure = server.certificates is not None
-            self._announce(
-                [
-                    address_of(listener).url.replace("http:", "https:" if secure else "http:", 1)
-                    for listener in listeners
-                ]
-            )
+            announce(server, self.settings.app)
             server.serve_forever()
             shutdown.finish()
         return 0
@@ -92,18 +84,6 @@ class Worker:
                 f"access_log={self.settings.access_log!r} ({self.settings.origin('access_log')}) cannot be opened:"
                 f" {error.strerror}; give a file that can be written, or -"
             ) from error
-
-    def _announce(self, urls: list[str]) -> None:
-        backend = ffi.string(lib.ss_loop_backend(get_hub().core)).decode()
-        for url in urls:
-            log.info(
-                "streamserve %s serving %s on %s (pid %d, %s)",
-                __version__,
-                self.settings.app,
-                url,
-                os.getpid(),
-                backend,
-            )
 
 
 def flushes(server: WSGIServer) -> list[Callable[[], object]]:

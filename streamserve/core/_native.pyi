@@ -214,6 +214,7 @@ class Lib:
     SS_BAD_FORWARDED: int
     SS_BUFFERS_FULL: int
     SS_PLAIN_HTTP: int
+    SS_TLS_HELLO: int
     SS_HANDSHAKE_TIMEOUT: int
     SS_BAD_PROXY_HEADER: int
     SS_REFUSAL_COUNT: int

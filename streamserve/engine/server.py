@@ -113,7 +113,6 @@ class EngineServer(Server):  # type: ignore[misc]
         check_options({**options, "max_queue": max_queue})
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._async = DRIVER
-        self.async_mode = "streamserve"
         self.max_queue = max_queue
         self.hub: Hub | None = None
         self._hubs: set[Hub] = set()
@@ -141,6 +140,15 @@ class EngineServer(Server):  # type: ignore[misc]
             concurrent: events of one client need not wait for each other.
         """
         self.take_event, self.concurrent_events, self._config.events = take, concurrent, 1
+
+    @property
+    def async_mode(self) -> str:
+        """How python-engineio names this server, in its log too."""
+        return "streamserve"
+
+    @async_mode.setter
+    def async_mode(self, mode: str | None) -> None:
+        """Upstream sets what it imports, which is replaced at once."""
 
     def async_modes(self) -> list[str]:
         """What upstream may import; it is replaced at once."""

@@ -7,33 +7,65 @@ import time
 
 __all__ = ["configure_logging", "write_past_locks"]
 
-FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s"
-TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+NAMES = ("streamserve", "streamserve.engine", "streamserve.server", "streamserve.websocket", "streamserve.wsgi")
+"""The loggers of this package, also those of rooms that nobody has imported yet."""
+
+FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 WITH_HANDLERS = ("socketio.server", "engineio.server")
 """Loggers that get a handler without a format from their packages, even beside an application's own handlers."""
 
 
+class SteadyLogger(logging.Logger):
+    """A logger that `disable_existing_loggers` does not silence, whenever an application configures its logging.
+
+    dictConfig and fileConfig disable every logger that they do not name. Whoever names ours, by a level or handlers of
+    its own, is obeyed.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        """Always False."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+
+class Lines(logging.Formatter):
+    """Lines with the local time, to the millisecond, and its zone."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """The time of a record."""
+        return time_shown(record.created)
+
+
+def time_shown(now: float) -> str:
+    """A Unix time as lines have it: `2026-11-24 09:41:00.123 +0000`."""
+    local = time.localtime(now)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{int(now % 1 * 1000):03d} {time.strftime('%z', local)}"
+
+
 def configure_logging(level: str) -> None:
     """Sends what the server logs to standard error, apart from the application's own logging.
 
-    Call it once the application is loaded: `logging.config.dictConfig` silences loggers that exist already, and they
-    are given their voice again here.
+    Call it before the application is loaded, for what that has to say, and again behind it: what the application did
+    to these loggers is undone. What `logging.config.dictConfig` does later does not silence them.
 
     Args:
         level: The least severe level to write, as the setting log_level has it.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT, TIME_FORMAT))
+    handler.setFormatter(Lines(FORMAT))
     for name in WITH_HANDLERS:
         _join(logging.getLogger(name), handler)
     root = logging.getLogger("streamserve")
     root.handlers = [handler]
     root.setLevel(level.upper())
     root.propagate = False
-    for name, logger in logging.root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and (name == "streamserve" or name.startswith("streamserve.")):
-            logger.disabled = False
+    for name in NAMES:
+        logging.getLogger(name).__class__ = SteadyLogger
 
 
 def _join(logger: logging.Logger, handler: logging.Handler) -> None:
@@ -55,9 +87,7 @@ def write_past_locks(level: int, text: str) -> None:
         level: One of logging's levels, which is shown; log_level does not silence it.
         text: The message; it may have several lines.
     """
-    now = time.time()
-    moment = f"{time.strftime(TIME_FORMAT, time.localtime(now))}.{int(now % 1 * 1000):03d}"
-    data = f"{moment} {logging.getLevelName(level):<7} {text}\n".encode(errors="backslashreplace")
+    data = f"{time_shown(time.time())} {logging.getLevelName(level):<7} {text}\n".encode(errors="backslashreplace")
     try:
         while data:
             data = data[os.write(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2, data) :]

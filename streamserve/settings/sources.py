@@ -2,15 +2,20 @@
 
 import difflib
 import json
+import logging
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from streamserve.errors import ConfigurationError
+from streamserve.settings.other_servers import remedy_for
 from streamserve.settings.table import Entry, Settings, entries
 
-__all__ = ["closest", "read_settings", "to_toml", "toml_value"]
+__all__ = ["closest", "read_settings", "tell_unknown_variables", "to_toml", "toml_value"]
+
+_log = logging.getLogger("streamserve")
 
 CONFIG_VARIABLE = "STREAMSERVE_CONFIG"
 
@@ -71,7 +76,7 @@ Layer = dict[str, tuple[object, str]]  # name: (value, where it came from)
 
 def _from_flags(flags: Mapping[str, object]) -> Layer:
     by_name = {entry.name: entry for entry in entries()}
-    return {name: (value, by_name[name].flag) for name, value in flags.items()}
+    return {name: (value, by_name[name].given_as) for name, value in flags.items()}
 
 
 def _from_environ(environ: Mapping[str, str]) -> Layer:
@@ -87,15 +92,30 @@ def _from_environ(environ: Mapping[str, str]) -> Layer:
 
 
 def _reject_misspelt(variable: str, by_variable: Mapping[str, Entry]) -> None:
-    """Refuses a variable that looks like one of ours, and lets others be.
-
-    Kubernetes sets STREAMSERVE_PORT, STREAMSERVE_SERVICE_HOST and more in every pod beside a service of our name.
-    """
+    """Refuses a variable that looks like one of ours; of others `tell_unknown_variables` tells."""
     if not variable.startswith("STREAMSERVE_") or variable == CONFIG_VARIABLE:
         return
     match = difflib.get_close_matches(variable, [*by_variable, CONFIG_VARIABLE], n=1, cutoff=0.9)
     if match:
         raise ConfigurationError(f"unknown environment variable {variable}; did you mean {match[0]}?")
+
+
+def tell_unknown_variables(environ: Mapping[str, str]) -> None:
+    """Warns of each STREAMSERVE_* variable that is none of ours, and is not set by Kubernetes either."""
+    known = {CONFIG_VARIABLE, *(entry.variable for entry in entries())}
+    for variable, value in environ.items():
+        if variable.startswith("STREAMSERVE_") and variable not in known and not _is_of_kubernetes(variable, value):
+            remedy = remedy_for(variable.removeprefix("STREAMSERVE_"))
+            _log.warning("unknown environment variable %s is ignored%s", variable, remedy)
+
+
+def _is_of_kubernetes(variable: str, value: str) -> bool:
+    """Kubernetes sets these in every pod beside a service of our name."""
+    if variable == "STREAMSERVE_PORT":
+        return "://" in value
+    return (
+        re.fullmatch(r"STREAMSERVE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable) is not None
+    )
 
 
 def _from_file(config: str) -> Layer:
@@ -105,6 +125,10 @@ def _from_file(config: str) -> Layer:
 
 
 def _read_file(path: Path, required: bool = False) -> Layer:
+    if path.suffix == ".py":
+        raise ConfigurationError(
+            f"{path} is Python, settings are read from TOML; docs/coming-from-gunicorn.md has gunicorn's keys in ours"
+        )
     try:
         content = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
@@ -130,6 +154,6 @@ def _known(table: Mapping[str, object], origin: str) -> Layer:
     names = [entry.name for entry in entries()]
     for key in table:
         if key not in names:
-            hint = closest(key, names) or "; `streamserve --help` lists the settings"
+            hint = remedy_for(key) or closest(key, names) or "; `streamserve --help` lists the settings"
             raise ConfigurationError(f"unknown key {key} in {origin}{hint}")
     return {name: (value, origin) for name, value in table.items()}

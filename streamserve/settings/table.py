@@ -224,6 +224,11 @@ class Entry:
         return ("--" if self.kind.metavar else "--no-") + self.name.replace("_", "-")
 
     @property
+    def given_as(self) -> str:
+        """What gives it on the command line."""
+        return "the command line" if self.name == "app" else self.flag
+
+    @property
     def variable(self) -> str:
         return "STREAMSERVE_" + self.name.upper()
 

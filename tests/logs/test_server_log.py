@@ -4,10 +4,11 @@ import logging
 import logging.config
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from streamserve.logs.server_log import configure_logging
+from streamserve.logs.server_log import NAMES, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +16,12 @@ def restore_logging() -> Iterator[None]:
     logger = logging.getLogger("streamserve")
     before = (logger.level, logger.handlers, logger.propagate)
     others = [other for other in logging.root.manager.loggerDict.values() if isinstance(other, logging.Logger)]
+    for other in others:  # those of a test before this one may be steady already
+        other.__class__ = logging.Logger
     states = [(other, other.disabled, [*other.handlers]) for other in others]
     yield
+    for other in others:
+        other.__class__ = logging.Logger
     for other, disabled, handlers in states:  # what dictConfig has silenced speaks again in the tests behind these
         other.disabled, other.handlers = disabled, handlers
     logger.level, logger.handlers, logger.propagate = before
@@ -29,7 +34,8 @@ def test_a_line_tells_time_level_and_message(capsys: pytest.CaptureFixture[str])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(
-        r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} WARNING what happened\n", captured.err
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} [+-][0-9]{4} WARNING what happened\n",
+        captured.err,
     )
 
 
@@ -49,6 +55,38 @@ def test_application_that_silences_existing_loggers_does_not_silence_the_server(
     configure_logging("info")
     child.error("heard")
     assert "heard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("configure", ["dict", "file"])
+def test_application_that_configures_its_logging_later_silences_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, configure: str
+) -> None:
+    configure_logging("info")
+    if configure == "dict":
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+    else:
+        (tmp_path / "logging.ini").write_text(
+            "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
+        )
+        logging.config.fileConfig(tmp_path / "logging.ini")
+    for name in NAMES:
+        logging.getLogger(name).warning("heard from %s", name)
+    assert capsys.readouterr().err.count("heard from ") == len(NAMES)
+
+
+def test_application_that_names_our_logger_later_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    logging.config.dictConfig({"version": 1, "loggers": {"streamserve": {"level": "ERROR"}}})
+    logging.getLogger("streamserve.wsgi").warning("not asked for")
+    assert capsys.readouterr().err == ""
+
+
+def test_every_logger_of_the_package_is_among_those_that_stay() -> None:
+    sources = (Path(__file__).parents[2] / "streamserve").rglob("*.py")
+    used = {
+        name for source in sources for name in re.findall(r'getLogger\("(streamserve[.\w]*)"\)', source.read_text())
+    }
+    assert used == set(NAMES)
 
 
 def test_application_that_logs_too_does_not_double_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,4 +111,4 @@ def test_socket_io_logs_in_lines_like_the_server_and_once(
     logger.error("handler failed")
     text = capsys.readouterr().err
     assert text.count("handler failed") == 1
-    assert re.match(r"mine: " if of_application else r"[0-9-]{10} [0-9:.]{12} ERROR   ", text)
+    assert re.match(r"mine: " if of_application else r"[0-9-]{10} [0-9:.]{12} [+-][0-9]{4} ERROR   ", text)

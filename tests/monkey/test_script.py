@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
-from tests.support.process import command
+from tests.support.process import ServedCommand, command
 
 SCRIPT = """
 import sys, threading, time
@@ -34,7 +35,24 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+FLASK = """
+from flask import Flask
+from flask_socketio import SocketIO
+app = Flask(__name__)
+socketio = SocketIO(app, engineio_logger=True)
+socketio.run(app, port=0)
+"""
+
+
 class TestProgram:
+    def test_socketio_run_says_where_it_serves(self, project: Path) -> None:
+        (project / "serving.py").write_text(FLASK)
+        with ServedCommand("run", "serving.py", cwd=project) as server:
+            assert requests.get(server.url, timeout=60).status_code == 404
+            assert "Server initialized for streamserve." in server.stderr
+            server.process.kill()
+            server.process.wait()
+
     def test_script_has_its_arguments_and_place(self, project: Path) -> None:
         result = command("run", "package/inner.py", "one", "--bind", "-m", "-h", cwd=project)
         assert (result.returncode, result.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,8 @@ import pytest
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import TcpAddress, UnixAddress
 from streamserve.settings import Settings, entries
-from streamserve.settings.sources import read_settings, to_toml
+from streamserve.settings.other_servers import BORROWED, SHORT_FLAGS
+from streamserve.settings.sources import read_settings, tell_unknown_variables, to_toml
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -282,6 +284,24 @@ class TestSources:
     def test_variables_of_a_kubernetes_service_of_our_name_are_left_alone(self, variable: str) -> None:
         assert read_settings({}, {variable: "tcp://10.0.0.1:8000"}) == Settings()
 
+    def test_variable_that_is_not_known_is_told_and_one_of_kubernetes_is_not(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kubernetes = {"STREAMSERVE_PORT": "tcp://10.0.0.1:8000", "STREAMSERVE_SERVICE_HOST": "10.0.0.1"}
+        ours = {"STREAMSERVE_CONFIG": "x.toml", "STREAMSERVE_BACKLOG": "1"}
+        tell_unknown_variables({**kubernetes, **ours, "PATH": "/bin", "STREAMSERVE_ZZZ": "1"})
+        tell_unknown_variables({"STREAMSERVE_PORT": "8000"})
+        assert [record.getMessage() for record in caplog.records] == [
+            "unknown environment variable STREAMSERVE_ZZZ is ignored",
+            "unknown environment variable STREAMSERVE_PORT is ignored; write --bind 127.0.0.1:VALUE, or --bind :VALUE"
+            " for every interface",
+        ]
+
+    def test_key_of_another_server_names_ours(self) -> None:
+        assert "--concurrency" in refused_file("workers = 4")
+        assert refused_file("accesslog = '-'").endswith("did you mean access_log?")
+        assert refused_file("ssl_certfile = 'a'").endswith("; the key is certfile")
+
     @pytest.mark.parametrize("content", [b"backlog = ", b"\xff = 1", b"a = 1\na = 2"])
     def test_broken_file_is_refused_by_name(self, content: bytes) -> None:
         Path("streamserve.toml").write_bytes(content)
@@ -299,6 +319,21 @@ class TestSources:
         Path("pyproject.toml").write_text("[tool]\nstreamserve = 3\n")
         with pytest.raises(ConfigurationError, match=r"tool\.streamserve in pyproject\.toml is no table"):
             read_settings({}, {})
+
+
+class TestOtherServers:
+    def test_no_flag_of_another_server_is_one_of_ours(self) -> None:
+        ours = {entry.flag for entry in entries()}
+        borrowed = [flag for row in BORROWED for flag in row.flags]
+        assert not ours & set(borrowed)
+        assert len({*borrowed, *SHORT_FLAGS.values()}) == len(borrowed) + len(SHORT_FLAGS)
+
+    def test_every_row_leads_to_a_setting_that_exists_or_has_a_remedy(self) -> None:
+        names = {entry.name for entry in entries()}
+        flags = {entry.flag for entry in entries()}
+        for row in BORROWED:
+            assert row.setting in names or row.remedy or row.same, row
+            assert set(re.findall(r"--[a-z][a-z-]+", row.remedy)) <= flags, row
 
 
 class TestToml:

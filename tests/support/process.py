@@ -42,7 +42,7 @@ class ServedCommand:
     def __init__(
         self, *arguments: str, cwd: Path | None = None, pass_fds: tuple[int, ...] = (), **environ: str
     ) -> None:
-        bind = () if "--bind" in arguments else ("--bind", "127.0.0.1:0")
+        bind = () if "--bind" in arguments or arguments[:1] == ("run",) else ("--bind", "127.0.0.1:0")
         self.lines: list[str] = []
         self._unseen: queue.Queue[str | None] = queue.Queue()
         self._stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in __exit__; a pipe that nobody reads would fill and stop the server

@@ -35,6 +35,7 @@ enum ss_refusal {
     SS_BAD_FORWARDED,         /* forwarded headers contradict each other  400 */
     SS_BUFFERS_FULL,          /* the buffers of all connections: limit    503 */
     SS_PLAIN_HTTP,            /* no TLS on a port that speaks it          400 */
+    SS_TLS_HELLO,             /* TLS on a port that does not speak it     400 */
     SS_HANDSHAKE_TIMEOUT,     /* TLS handshake deadline passed; closed without an answer */
     SS_BAD_PROXY_HEADER,      /* PROXY protocol: malformed, missing, late: no answer */
     SS_REFUSAL_COUNT

@@ -9,7 +9,8 @@
  * The exception is a line that has no LF within its limit. The search window
  * ends at the limit, so what stands behind it is never looked at: a line that
  * is too long is refused for that and for nothing else, no matter how much of
- * it is already here. */
+ * it is already here. A client that speaks TLS is recognised before its first
+ * line ends, since there may be none. */
 #include "http/http1.h"
 
 enum { MAX_METHOD = 32 };
@@ -113,6 +114,12 @@ static int read_request_line(ss_http1 *head, const char *data, ss_text line) {
     return ss_target_check(head->method_id, target, &head->target_form);
 }
 
+/* A TLS record that holds a handshake: the client asks for https. Two bytes settle it, before any line is complete: no
+ * method begins so. */
+static int is_tls_hello(const ss_http1 *head, const char *data, uint32_t length) {
+    return head->stage == AT_START && length >= 2 && data[0] == 0x16 && data[1] == 0x03;
+}
+
 int ss_http1_line(ss_http1 *head, const char *data, uint32_t length, const ss_http1_limits *limits) {
     if (head->refusal)
         return SS_ERROR;
@@ -123,7 +130,7 @@ int ss_http1_line(ss_http1 *head, const char *data, uint32_t length, const ss_ht
         int answer = next_line(head, (ss_text){data, length}, head_first ? limits->max_head : limit,
                                head_first ? SS_HEAD_TOO_LARGE : SS_LINE_TOO_LONG, &line);
         if (answer != SS_OK)
-            return answer;
+            return is_tls_hello(head, data, length) ? refuse(head, SS_TLS_HELLO) : answer;
         if (line.length == 0) {
             if (head->stage == AFTER_EMPTY_LINE)
                 return refuse(head, SS_BAD_LINE_END);
@@ -131,6 +138,8 @@ int ss_http1_line(ss_http1 *head, const char *data, uint32_t length, const ss_ht
             continue;
         }
         int refusal = read_request_line(head, data, line);
+        if (refusal && is_tls_hello(head, data, length))
+            return refuse(head, SS_TLS_HELLO);
         if (refusal)
             return refuse_line(head, line, refusal);
         head->block = head->line;
