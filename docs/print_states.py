@@ -32,9 +32,9 @@ CAUSES = {
     ("FLUSH", "CLOSED"): "the queue is empty and the connection ends, or the write deadline passed, or it is dead",
     ("DISCARD", "HEAD"): "the body has ended",
     ("DISCARD", "FLUSH"): "with TLS, before LINGER: the peer is told that we end",
-    ("DISCARD", "LINGER"): "the rest is malformed or over the drain limit",
-    ("DISCARD", "CLOSED"): "the rest did not come in time, or the peer is gone",
-    ("LINGER", "CLOSED"): "the peer closed, the linger deadline passed, or it sent a megabyte more",
+    ("DISCARD", "LINGER"): "the rest is malformed, or does not end in time, or the server stops",
+    ("DISCARD", "CLOSED"): "the peer is gone",
+    ("LINGER", "CLOSED"): "the peer closed, or the deadlines of what is dropped passed, or a megabyte of garbage came",
 }
 
 INTRODUCTION = """\

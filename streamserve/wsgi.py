@@ -279,6 +279,8 @@ class WSGIServer:
         config.max_buffers = settings.max_buffer_bytes
         config.head_timeout = _ns(settings.head_timeout)
         config.body_timeout = _ns(settings.body_timeout)
+        config.discard_timeout = _ns(settings.discard_timeout)
+        config.discard_total = _ns(settings.discard_total)
         config.write_timeout = _ns(settings.write_timeout)
         config.idle_timeout = _ns(settings.keep_alive_timeout)
         config.max_connections = settings.max_connections

@@ -98,6 +98,8 @@ class ListenerConfig(CData):
     write_timeout: int
     idle_timeout: int
     linger_timeout: int
+    discard_timeout: int
+    discard_total: int
     buffered_body: int
     high_water: int
     max_connections: int

@@ -135,6 +135,10 @@ class Settings:
         "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")
     body_timeout: float = setting(30.0, time(), "Deadlines",
         "How long a request body may make no progress. 0: no deadline.")
+    discard_timeout: float = setting(5.0, time(), "Deadlines",
+        "The longest pause in an upload that was answered before its end and is now dropped. 0: no deadline.")
+    discard_total: float = setting(30.0, time(), "Deadlines",
+        "How long such an upload is dropped in all; then the connection is closed. 0: as long as it goes on.")
     write_timeout: float = setting(60.0, time(), "Deadlines",
         "How long a client may take nothing of a response that is ready for it. 0: no deadline.")
     keep_alive_timeout: float = setting(75.0, time(), "Deadlines",

@@ -51,6 +51,8 @@ OTHER_VALUES = {
     "websocket_compression_threshold": "4k",
     "head_timeout": "500ms",
     "body_timeout": "2m",
+    "discard_timeout": "2s",
+    "discard_total": "1m",
     "write_timeout": "45s",
     "keep_alive_timeout": "5",
     "graceful_timeout": "0",

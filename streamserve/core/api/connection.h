@@ -12,7 +12,9 @@ typedef struct {
     int64_t body_timeout;
     int64_t write_timeout;
     int64_t idle_timeout;      /* keep-alive */
-    int64_t linger_timeout;    /* how long a refused connection is drained */
+    int64_t linger_timeout;    /* how long input that means nothing is dropped before a close */
+    int64_t discard_timeout;   /* the rest of an upload that was answered early: the longest pause in it... */
+    int64_t discard_total;     /* ...and how long it is dropped in all */
     uint32_t buffered_body;    /* a Content-Length body up to this size is read before the request is reported */
     uint32_t high_water;       /* bytes of queued output at which a writer should park */
     uint32_t max_connections;  /* of this listener; 0: no limit */

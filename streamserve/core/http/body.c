@@ -24,6 +24,7 @@ bool ss_body_droppable(const ss_conn *conn) {
 static int64_t failed(ss_conn *conn, enum ss_refusal refusal) {
     conn->body_failed = (uint8_t)refusal;
     conn->persist = false;
+    conn->brief |= refusal != SS_BODY_TOO_LARGE;
     return SS_BROKEN;
 }
 

@@ -1,13 +1,17 @@
 /* A connection's life: its states, their legal moves, and what is done on entering each.
  *
- * This file and readiness.c are the driver of HTTP: they alone change a state, set a
- * deadline or free. What may free its connection says so.
+ * This file, readiness.c and dropping.c are the driver of HTTP: they alone change a state,
+ * set a deadline or free. What may free its connection says so.
  *
  * HEAD reads a head (or idles), BODY completes a small body, REQUEST belongs to
  * Python. After the response: FLUSH while output is queued, DISCARD while an
  * unread request body is dropped, and either HEAD again or the end. LINGER is
  * an end with care: our side is shut and input is dropped for a while, because
- * close() with unread input sends RST, which destroys the answer on its way. */
+ * close() with unread input sends RST, which destroys the answer on its way.
+ *
+ * Where only the end of the connection tells that of the response (HTTP/1.0 without a
+ * length), SO_LINGER makes every close a reset until all of it is out: whatever cuts it
+ * (an error, a deadline, a stop, a killed process), it never looks whole. */
 
 #define _GNU_SOURCE
 #include "http/http.h"
@@ -48,6 +52,14 @@ void ss_conn_tell(ss_loop *loop, const ss_conn *conn, enum ss_event kind) {
 
 /* ---- ends ---- */
 
+/* From now on, or no longer, a close is a reset. */
+void ss_conn_end_tells(ss_conn *conn, bool tells) {
+    const struct linger how = {.l_onoff = tells, .l_linger = 0};
+    if (conn->end_tells != tells)
+        (void)setsockopt(conn->stream.io.fd, SOL_SOCKET, SO_LINGER, &how, sizeof how);
+    conn->end_tells = tells;
+}
+
 /* Frees conn. */
 void ss_conn_close(ss_loop *loop, ss_conn *conn) {
     ss_request_release(conn);
@@ -69,6 +81,7 @@ ss_stream *ss_conn_hand_on(ss_loop *loop, ss_conn *conn, const ss_protocol *prot
 /* Frees conn; its descriptor, which is the caller's now, stays open. */
 int ss_conn_leave(ss_loop *loop, ss_conn *conn) {
     int fd = conn->stream.io.fd;
+    ss_conn_end_tells(conn, false);
     ss_request_release(conn);
     ss_conn_move(loop, conn, SS_CONN_CLOSED);
     ss_stream_close(loop, &conn->stream, true);
@@ -87,10 +100,9 @@ void ss_conn_linger(ss_loop *loop, ss_conn *conn) {
     if (stream->tls)
         ss_tls_close(loop, stream); /* what still comes is dropped as it is */
     loop->now = ss_clock(loop);     /* the handler may have taken long: deadlines count from here */
-    ss_in_release(loop, stream);
-    conn->piece_left = 0;
-    conn->body_seen = 0;
-    ss_conn_deadline(loop, conn, ss_conn_config(conn)->linger_timeout);
+    ss_drop_unread(loop, conn);
+    conn->brief |= !ss_body_pending(conn);
+    ss_drop_begin(loop, conn);
     if (stream->io.ready & SS_READ)
         ss_pending_add(loop, &stream->io);
 }
@@ -105,6 +117,8 @@ static void begin_flush(ss_loop *loop, ss_conn *conn, int64_t timeout_ns) {
     ss_conn_deadline(loop, conn, timeout_ns);
     if (conn->stream.tls)
         ss_tls_ask(loop, &conn->stream, SS_TLS_WRITE);
+    if (ss_body_pending(conn) && conn->stream.io.ready & SS_READ)
+        ss_pending_add(loop, &conn->stream.io); /* who sends all of it before it reads must get on */
 }
 
 /* An end in order, of a connection that idles. May free conn. */
@@ -133,8 +147,7 @@ static void begin_next_request(ss_loop *loop, ss_conn *conn) {
 static void begin_discard(ss_loop *loop, ss_conn *conn) {
     ss_conn_move(loop, conn, SS_CONN_DISCARD);
     loop->now = ss_clock(loop);
-    conn->body_seen = 0;
-    ss_conn_deadline(loop, conn, ss_conn_config(conn)->linger_timeout);
+    ss_drop_begin(loop, conn);
     ss_pending_add(loop, &conn->stream.io);
 }
 
@@ -144,9 +157,14 @@ void ss_conn_after_response(ss_loop *loop, ss_conn *conn) {
     bool body = ss_body_pending(conn);
     if (stream->dead) {
         ss_conn_close(loop, conn);
-    } else if (ss_stream_unsent(stream)) {
+        return;
+    }
+    if (ss_stream_unsent(stream)) {
         begin_flush(loop, conn, ss_conn_config(conn)->write_timeout);
-    } else if (body && conn->persist && ss_body_droppable(conn)) {
+        return;
+    }
+    ss_conn_end_tells(conn, false);
+    if (body && conn->persist && ss_body_droppable(conn)) {
         begin_discard(loop, conn);
     } else if (stream->tls && (body || !conn->persist) && ss_tls_owes_goodbye(stream)) {
         conn->persist = false;
@@ -166,9 +184,17 @@ void ss_conn_response_ended(ss_loop *loop, ss_conn *conn) {
     ss_conn_after_response(loop, conn);
 }
 
+/* Does what follows mean nothing? Not where the head was only too large, or the server too busy for it. */
+static bool is_garbage(const ss_conn *conn, enum ss_refusal refusal) {
+    int status = ss_refusal_status((int)refusal);
+    bool understood = status == 413 || status == 414 || status == 417 || status == 431 || status == 503;
+    return refusal == SS_BODY_TIMEOUT || (conn->state == SS_CONN_HEAD && !understood);
+}
+
 /* One answer, and the end: nothing more of this connection is parsed. May free conn. */
 void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
     conn->persist = false;
+    conn->brief |= is_garbage(conn, refusal);
     conn->response_started = true;
     conn->body_failed = (uint8_t)refusal;
     conn->chunked_body = false;

@@ -68,8 +68,15 @@ static void decide_persistence(ss_conn *conn, int flags) {
         conn->persist = false;
     if (conn->stream.listener->draining || flags & SS_SEND_CLOSE)
         conn->persist = false;
-    if (flags & SS_SEND_LAST && ss_body_pending(conn) && !ss_body_droppable(conn))
+    if (ss_body_pending(conn) && !ss_body_droppable(conn))
         conn->persist = false;
+}
+
+/* What the end of this response will be, before its head leaves. */
+static void decide_end(ss_conn *conn, int flags) {
+    decide_persistence(conn, flags);
+    if ((flags & (SS_SEND_CLOSE | SS_SEND_LAST | SS_SEND_CHUNKED | SS_SEND_NO_BODY | SS_SEND_LENGTH)) == SS_SEND_CLOSE)
+        ss_conn_end_tells(conn, true);
 }
 
 /* A part of the response was sent, as `answer` says: what is queued of it, or what failed. May free conn. */
@@ -92,7 +99,7 @@ int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t he
     if (misused(conn, flags, body_length) || head_length < 0)
         return SS_MISUSE;
     if (flags & SS_SEND_HEAD)
-        decide_persistence(conn, flags);
+        decide_end(conn, flags);
     else if (flags & SS_SEND_CLOSE)
         conn->persist = false;
     conn->response_started = true;

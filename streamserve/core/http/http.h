@@ -1,7 +1,7 @@
 /* HTTP/1 on a stream: the connection, its states, and what its files say to each other.
  *
- * connection.c and readiness.c are the driver: they alone change a state, set a deadline, or
- * free. The others answer: request.c reads heads, body.c bodies, response.c writes.
+ * connection.c, readiness.c and dropping.c are the driver: they alone change a state, set a
+ * deadline, or free. The others answer: request.c reads heads, body.c bodies, response.c writes.
  * exchange.c is what Python asks for, and protocol.c what HTTP is to its listener. */
 #ifndef SS_HTTP_H
 #define SS_HTTP_H
@@ -66,6 +66,8 @@ typedef struct {
     bool chunked_body;
     bool expect_due;  /* the client waits for 100 Continue */
     bool response_started;
+    bool end_tells;   /* only the end of the connection tells that of the response: until then a close is a reset */
+    bool brief;       /* what still comes means nothing: it is dropped for a moment only */
     bool want_body;   /* a reader parks for SS_EVENT_BODY */
     bool want_end;    /* whoever makes the response is to be told, by SS_EVENT_BODY, that the peer hung up */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
@@ -77,6 +79,7 @@ typedef struct {
     uint32_t piece_left; /* decoded bytes of a chunk that nobody took yet: they begin stream.in_held before in_start */
     uint64_t body_left; /* of a Content-Length body */
     uint64_t body_seen; /* decoded bytes so far, or dropped ones while discarding */
+    int64_t drop_until; /* ns: an upload is dropped no longer, 0: as long as it goes on */
     char *kept_head; /* owned copy of the head's bytes, when Python must see them */
     ss_http1 head;
     ss_chunked chunked;
@@ -128,6 +131,7 @@ int ss_response_invite_body(ss_loop *loop, ss_conn *conn);
 void ss_conn_move(ss_loop *loop, ss_conn *conn, enum ss_conn_state state);
 void ss_conn_deadline(ss_loop *loop, const ss_conn *conn, int64_t timeout_ns); /* 0: none */
 void ss_conn_tell(ss_loop *loop, const ss_conn *conn, enum ss_event kind);
+void ss_conn_end_tells(ss_conn *conn, bool tells);
 void ss_conn_note_progress(ss_loop *loop, ss_conn *conn);
 void ss_conn_fail(ss_loop *loop, ss_conn *conn);
 void ss_conn_await_body(ss_loop *loop, ss_conn *conn);
@@ -140,6 +144,14 @@ void ss_conn_linger(ss_loop *loop, ss_conn *conn);
 void ss_conn_after_response(ss_loop *loop, ss_conn *conn);
 void ss_conn_response_ended(ss_loop *loop, ss_conn *conn);
 void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal);
+
+/* dropping.c */
+void ss_drop_begin(ss_loop *loop, ss_conn *conn);
+void ss_drop_unread(ss_loop *loop, ss_conn *conn);
+void ss_drop_meanwhile(ss_loop *loop, ss_conn *conn); /* may free conn, like those that follow */
+void ss_drop_rest(ss_loop *loop, ss_conn *conn);
+void ss_drop_input(ss_loop *loop, ss_conn *conn);
+void ss_drop_expired(ss_loop *loop, ss_conn *conn);
 
 /* readiness.c */
 void ss_conn_ready(ss_loop *loop, ss_io *io);

@@ -36,6 +36,7 @@ static void accepted(ss_loop *loop, ss_stream *stream, bool full) {
     int64_t handle = ss_io_handle(&stream->io);
     conn->last_page = -1;
     conn->proxy_due = ss_proxy_expected(stream->listener, stream->address, stream->address_length);
+    conn->brief = full; /* it is there beyond the limit: not for long */
     if (!full)
         ss_conn_deadline(loop, conn, config->tls ? config->handshake_timeout : config->head_timeout);
     else
@@ -64,7 +65,9 @@ static void stopping(ss_loop *loop, ss_stream *stream) {
 }
 
 static bool unfinished(const ss_stream *stream) {
-    return ((const ss_conn *)stream)->state != SS_CONN_LINGER;
+    const ss_conn *conn = (const ss_conn *)stream;
+    bool uploads = !conn->brief && ss_body_pending(conn); /* a close would be a reset over its answer */
+    return conn->state != SS_CONN_LINGER || uploads;
 }
 
 static void close_stream(ss_loop *loop, ss_stream *stream) {
@@ -102,6 +105,8 @@ void ss_listener_defaults(ss_listener_config *config) {
         .write_timeout = 60 * SS_SECOND,
         .idle_timeout = 75 * SS_SECOND,
         .linger_timeout = 2 * SS_SECOND,
+        .discard_timeout = 5 * SS_SECOND,
+        .discard_total = 30 * SS_SECOND,
         .handshake_timeout = 10 * SS_SECOND,
         .buffered_body = 16384,
         .high_water = 65536,

@@ -6,10 +6,6 @@
 #define _GNU_SOURCE
 #include "http/http.h"
 
-#define DISCARD_READS 16      /* reads of one turn while a body is dropped */
-#define LINGER_READS 16       /* reads of one turn while lingering */
-#define LINGER_BYTES 1048576u /* most bytes that are dropped before closing anyway */
-
 /* ---- while a request is with Python ---- */
 
 static void flush(ss_loop *loop, ss_conn *conn) {
@@ -176,43 +172,6 @@ static void read_request(ss_loop *loop, ss_conn *conn) {
     advance(loop, conn);
 }
 
-/* ---- after the response ---- */
-
-/* Drops what is left of the body, within its limit. May free conn. */
-static void discard(ss_loop *loop, ss_conn *conn) {
-    char *scratch = ss_streams_of(loop)->scratch;
-    for (int turn = 0; turn < DISCARD_READS; turn++) {
-        uint64_t seen = conn->body_seen;
-        int64_t count = ss_body_read(loop, conn, scratch, SS_SCRATCH);
-        if (count == SS_WAIT)
-            return;
-        conn->body_seen = seen + (count > 0 ? (uint64_t)count : 0);
-        if (count < 0 || conn->body_seen > ss_conn_config(conn)->drain_limit)
-            conn->persist = false;
-        if (count <= 0 || !conn->persist) {
-            ss_conn_after_response(loop, conn);
-            return;
-        }
-    }
-    ss_pending_add(loop, &conn->stream.io);
-}
-
-/* May free conn. */
-static void linger(ss_loop *loop, ss_conn *conn) {
-    char *scratch = ss_streams_of(loop)->scratch;
-    for (int turn = 0; turn < LINGER_READS; turn++) {
-        int64_t count = ss_socket_receive(&conn->stream, scratch, SS_SCRATCH);
-        if (count == SS_WAIT)
-            return;
-        conn->body_seen += count > 0 ? (uint64_t)count : 0;
-        if (count <= 0 || conn->body_seen > LINGER_BYTES) {
-            ss_conn_close(loop, conn);
-            return;
-        }
-    }
-    ss_pending_add(loop, &conn->stream.io);
-}
-
 /* ---- readiness ---- */
 
 /* TLS failed, or the socket under it. May free conn. */
@@ -259,13 +218,15 @@ void ss_conn_ready(ss_loop *loop, ss_io *io) {
             flush(loop, conn);
         if (conn->stream.dead || !ss_stream_unsent(&conn->stream))
             ss_conn_after_response(loop, conn);
+        else if (ss_body_pending(conn))
+            ss_drop_meanwhile(loop, conn);
         break;
     case SS_CONN_DISCARD:
-        discard(loop, conn);
+        ss_drop_rest(loop, conn);
         break;
     case SS_CONN_LINGER:
         if (io->ready & SS_READ)
-            linger(loop, conn);
+            ss_drop_input(loop, conn);
         break;
     default:
         break;
@@ -310,6 +271,10 @@ void ss_conn_expired(ss_loop *loop, ss_io *io) {
         break;
     case SS_CONN_REQUEST:
         request_expired(loop, conn);
+        break;
+    case SS_CONN_DISCARD:
+    case SS_CONN_LINGER:
+        ss_drop_expired(loop, conn);
         break;
     default:
         ss_conn_close(loop, conn);

@@ -1,0 +1,72 @@
+"""Early answers and cut responses through a real nginx with its defaults: it buffers, and speaks HTTP/1.0 to us."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from streamserve.loop.joining import sleep
+from tests.support.client import Client
+from tests.support.servers.proxies import Nginx
+from tests.wsgi.conftest import Serve
+
+pytestmark = pytest.mark.foreign
+
+SITE = "server {{ listen 80; client_max_body_size 100m; location / {{ proxy_pass http://127.0.0.1:8000; {} }} }}"
+MEGABYTE = 1 << 20
+CHUNKED = "proxy_http_version 1.1;"
+
+
+def upload(size: int) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+
+@pytest.mark.parametrize("extra", ["", CHUNKED, "proxy_request_buffering off;"])
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_early_answer_arrives(serve: Serve, extra: str, refused: bool) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("401 Unauthorized", [])
+        return [b"no"]
+
+    running = serve(app, max_body_bytes=MEGABYTE if refused else 0)
+    with Nginx(SITE.format(extra), running.port) as nginx:
+        for size in (3 * MEGABYTE, 20 * MEGABYTE) * 5:
+            with Client(("127.0.0.1", nginx.port)) as client:
+                client.send(upload(size))
+                assert client.response().status == (413 if refused else 401)
+
+
+@pytest.mark.parametrize("extra", ["", CHUNKED])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cut_response_is_not_taken_for_the_whole(serve: Serve, extra: str, fails: bool) -> None:
+    cut = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        yield b"x" * 25_000
+        while not cut.is_set():
+            sleep(0.002)
+        if fails:
+            raise ValueError("in the middle")
+        yield b"x" * 35_000
+
+    running = serve(app)
+    with (
+        Nginx(SITE.format(extra + "proxy_buffering off;"), running.port) as nginx,
+        Client(("127.0.0.1", nginx.port)) as client,
+    ):
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        while len(client.buffer) < 25_000:
+            assert client._more()
+        if fails:
+            cut.set()
+        else:
+            running.stop(0.01)
+        try:
+            assert not client.rest().endswith(b"0\r\n\r\n")
+        except ConnectionResetError:
+            pass
+        finally:
+            cut.set()
+    if not fails:
+        running.join()
