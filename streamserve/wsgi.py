@@ -126,6 +126,7 @@ class WSGIServer:
             self.active = 0
         hub = self._hub = get_hub()
         self.refusals.open(hub)
+        hub.identities.open(self, self.settings.thread_idle_timeout, self.settings.context_variables == "thread")
         heads = HeadCache(self.settings.server_header)
         config = self._core_config()
         for socket in self.sockets:
@@ -215,6 +216,8 @@ class WSGIServer:
         self._close_listeners()
         self._close_sockets()
         self.refusals.close()
+        if self._hub is not None:
+            self._hub.identities.close(self)
         if self.access_log is not None:
             self.access_log.close()
         for waiter, core in self._stopped.items():

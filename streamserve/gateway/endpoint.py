@@ -22,8 +22,8 @@ from streamserve.gateway.request_ids import with_ids
 from streamserve.gateway.response_head import HeadCache, ResponseHead
 from streamserve.gateway.turns import Turns
 from streamserve.loop.hub import Hub
+from streamserve.loop.identities import assume, give_back, part
 from streamserve.loop.ports import Port
-from streamserve.loop.runner import refresh
 from streamserve.loop.waiter import Runner, Waiter
 from streamserve.websocket.listener import Sockets
 
@@ -127,14 +127,20 @@ class Endpoint(Port):
         ready.appendleft(item)
         serve = self.serve
         server = self.server
+        identities = hub.identities
+        parts = not identities.keeps_context
+        if identities.idle:
+            assume(runner)
         for _, handle, page, flags in item[1]:
             hub.job = handle
             serve(handle, page, flags).environ = None  # whose input and hints lead back to the exchange
             server.active -= 1
             if server.waiting:
                 server.admit_waiting()
-            if runner.gr_context is not None or runner.task is not None:
-                refresh(runner)
+            if runner.task is not None or parts:
+                part(runner)
+        if runner.identity is not None or runner.gr_context is not None:
+            give_back(runner)
         if ready and ready[0] is item:
             ready.popleft()
 

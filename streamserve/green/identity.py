@@ -4,12 +4,12 @@ The first greenlet of a native thread keeps the ident that the system gave the t
 main_thread() stays right, and so do locks that were taken before patching. Every other
 greenlet gets the next number of a counter, so none is ever used again: an RLock or
 a dict that remembers a greenlet which has ended will not take another for it. Native idents
-are addresses; the counter does not come near them.
+are addresses; the counter does not come near them. Requests and handlers of WebSockets have the number of their
+thread identity, as the requests that run in one thread of a pool have (loop/identities.py).
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +17,12 @@ from typing import Any
 from greenlet import getcurrent as _getcurrent
 
 from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.identities import IDENTS
 from streamserve.loop.native_threads import get_ident as _native_ident
 from streamserve.loop.waiter import Runner
 from streamserve.sync.local import local
 
 __all__ = ["get_ident", "ident_of", "when_ended"]
-
-_numbers = itertools.count(1)
 
 
 def get_ident() -> int:
@@ -44,7 +43,7 @@ def ident_of(greenlet: Any) -> int:
         return greenlet._ident
     except AttributeError:
         is_first = not isinstance(greenlet, Greenlet) and greenlet.parent is None and greenlet is _getcurrent()
-        greenlet._ident = ident = _native_ident() if is_first else next(_numbers)
+        greenlet._ident = ident = _native_ident() if is_first else next(IDENTS)
         return ident
 
 

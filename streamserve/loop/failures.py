@@ -1,4 +1,4 @@
-"""What becomes of an exception that nobody caught: a part of the hub."""
+"""What becomes of an exception that nobody caught, a part of the hub; and what is raised in a greenlet."""
 
 from __future__ import annotations
 
@@ -70,3 +70,25 @@ class FailureReports:
             stream.write(f"{now} {context!r} failed with {kind.__name__}\n\n")
         except Exception:  # a broken stderr must not stop the loop
             return
+
+
+def as_exception(exception: Any) -> BaseException:
+    """Returns what to raise for a class, an instance or (type, value, traceback).
+
+    A class that cannot be called without arguments gives the error of trying.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(exception, tuple):
+        kind, value, trace = (*exception, None, None)[:3]
+        error = value if isinstance(value, BaseException) else kind(*(() if value is None else (value,)))
+        return error.with_traceback(trace) if trace is not None else error
+    if isinstance(exception, type) and issubclass(exception, BaseException):
+        try:
+            return exception()
+        except Exception as error:
+            return error
+    if isinstance(exception, BaseException):
+        return exception
+    raise TypeError(f"an exception class or instance is needed, not {exception!r}")

@@ -15,8 +15,10 @@ from typing import Any
 import greenlet as _greenlet
 from greenlet import GreenletExit
 
+from streamserve.loop.failures import as_exception
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.identities import Identity
 from streamserve.loop.links import Linked
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.runner import run_item
@@ -50,6 +52,8 @@ class Greenlet(Linked):
     """What the function returned; the GreenletExit if it was killed with one."""
 
     _error: BaseException | None
+    _ident: int
+    """Where a thread would have its ident (green/identity.py); set when it is asked for."""
     _locals: Any
     """Attributes that locals have here (sync/local.py); set by the first one."""
     _run: Callable[..., Any]
@@ -146,9 +150,18 @@ class Greenlet(Linked):
     @classmethod
     def borrow(cls, runner: Runner) -> Greenlet:
         """The handle of what a runner does now, for code that asks for the current greenlet."""
-        greenlet = cls()
+        identity = runner.identity
+        if identity is None:
+            identity = runner.identity = Identity()
+        greenlet = _allocate(cls)
+        greenlet._run = _ended
+        greenlet.args, greenlet.kwargs = (), {}
+        greenlet.value = greenlet._links = greenlet._error = None
         greenlet._state = _RUNNING
         greenlet._runner = runner
+        greenlet._locals = identity.states
+        greenlet._ident = identity.ident
+        greenlet._name = identity.name
         runner.task = greenlet
         return greenlet
 
@@ -383,28 +396,6 @@ def _timeout(seconds: float | None) -> BaseException:
     from streamserve.loop.timeout import Timeout  # it stands on this module
 
     return Timeout(seconds)
-
-
-def as_exception(exception: Any) -> BaseException:
-    """Returns what to raise for a class, an instance or (type, value, traceback).
-
-    A class that cannot be called without arguments gives the error of trying.
-
-    Raises:
-        TypeError: it is none of these.
-    """
-    if isinstance(exception, tuple):
-        kind, value, trace = (*exception, None, None)[:3]
-        error = value if isinstance(value, BaseException) else kind(*(() if value is None else (value,)))
-        return error.with_traceback(trace) if trace is not None else error
-    if isinstance(exception, type) and issubclass(exception, BaseException):
-        try:
-            return exception()
-        except Exception as error:
-            return error
-    if isinstance(exception, BaseException):
-        return exception
-    raise TypeError(f"an exception class or instance is needed, not {exception!r}")
 
 
 def getcurrent() -> Any:

@@ -23,6 +23,7 @@ from streamserve.loop.callback import Callback
 from streamserve.loop.event_loop import EventLoop
 from streamserve.loop.failures import FailureReports
 from streamserve.loop.hubs import forget_hub
+from streamserve.loop.identities import Identities
 from streamserve.loop.native_threads import get_ident as _get_ident
 from streamserve.loop.native_threads import others_may_wake
 from streamserve.loop.runner import run_item
@@ -51,6 +52,7 @@ class Hub(RawGreenlet, FailureReports):
         core, timers, fd_watchers, ports, interrupts: those of its EventLoop, until a fork renews it.
         level_triggered: the backend reports readiness again as long as it lasts.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
+        identities: which threads requests are, while none runs under them.
         job: which request of a poll runs, for the watchdog: in `ready` they are one item.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
         woken: called when a poll ended without anything to report; signals.py empties its socket there.
@@ -69,6 +71,7 @@ class Hub(RawGreenlet, FailureReports):
         "destroyed",
         "fd_waits",
         "fd_watchers",
+        "identities",
         "idle_runners",
         "interrupts",
         "job",
@@ -86,6 +89,7 @@ class Hub(RawGreenlet, FailureReports):
         self.backend = backend
         self.ready: deque[Any] = deque()
         self.idle_runners: list[Runner] = []
+        self.identities = Identities(self)
         self.exception_stream = None
         self.resolver: Any = None
         self._threadpool: Any = None
@@ -320,7 +324,7 @@ class Hub(RawGreenlet, FailureReports):
 
         The queue and the list of runners stay the same objects, for the greenlet that forked may be using them.
         """
-        self._loop.leave(list(self.ready), list(self.idle_runners))
+        self._loop.leave(list(self.ready), list(self.idle_runners), self.identities.leave())
         self._parents.append(self._loop)
         self.ready.clear()
         self.idle_runners.clear()

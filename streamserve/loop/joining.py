@@ -9,7 +9,8 @@ from typing import Any
 from greenlet import GreenletExit
 from greenlet import greenlet as RawGreenlet
 
-from streamserve.loop.greenlet import Greenlet, as_exception
+from streamserve.loop.failures import as_exception
+from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
 from streamserve.loop.timeout import Timeout

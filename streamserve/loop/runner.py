@@ -21,12 +21,12 @@ IDLE_RUNNERS = 1024
 
 
 def refresh(runner: Runner) -> None:
-    """Parts a runner from what it did: the next item gets a context and a handle of its own.
+    """Parts a runner from what it did: the next item gets a context, a handle and an identity of its own.
 
     Only a greenlet that somebody asked for (`task`) can have been sent an exception,
     and one that was not raised before the end is for nobody.
     """
-    runner.gr_context = None
+    runner.gr_context = runner.identity = None
     if runner.task is not None:
         runner.task.detach(runner)
         runner.hub.interrupts.pop(runner, None)
@@ -57,7 +57,7 @@ def new_runner(hub: Hub) -> Runner:
     """Makes a runner of this hub; switch to it after setting its `item`."""
     runner = Runner(_work, hub)
     runner.hub = hub
-    runner.task = runner.waiter = None
+    runner.task = runner.waiter = runner.identity = None
     return runner
 
 

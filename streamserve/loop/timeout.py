@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from streamserve.loop.greenlet import Greenlet, as_exception, getcurrent
+from streamserve.loop.failures import as_exception
+from streamserve.loop.greenlet import Greenlet, getcurrent
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 

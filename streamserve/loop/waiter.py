@@ -24,17 +24,19 @@ from streamserve.loop.native_threads import get_ident
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
+    from streamserve.loop.identities import Identity
 
 
 class Runner(RawGreenlet):
     """A reusable greenlet that runs one item after another (see runner.py).
 
     `item` is what to run next, `task` the Greenlet whose code runs now (if
-    anybody asked), `waiter` where it is parked.
+    anybody asked), `identity` which thread that is (see identities.py), `waiter` where it is parked.
     """
 
-    __slots__ = ("hub", "item", "task", "waiter")
+    __slots__ = ("hub", "identity", "item", "task", "waiter")
     hub: Hub
+    identity: Identity | None
     item: Any
     task: Any
     waiter: Waiter | None

@@ -100,6 +100,11 @@ class Settings:
         "Requests that run at once, each on a greenlet of its own.")
     queue: int = setting(1000, count(0, 1_000_000), "Concurrency",
         "Requests that wait for one of those greenlets; what comes on top is answered 503 with Retry-After.")
+    thread_idle_timeout: float = setting(60.0, time(zero="for ever"), "Concurrency",
+        "How long a request's thread is kept for the next one, with what threading.local has there, such as"
+        " connections. 0: for ever.")
+    context_variables: Literal["thread", "request"] = setting("thread", choice("thread", "request"), "Concurrency",
+        "Whether a request finds the context variables that the last one on its thread left (thread), or none.")
 
     max_request_line: int = setting(8192, size(64, 1 << 20), "Limits",
         "The longest request line; a longer one is answered 414.")

@@ -1,13 +1,14 @@
 """local: attributes that each greenlet has for itself.
 
-Runners go from one request to the next, so attributes belong to the Greenlet handle of what
-runs (`getcurrent` gives one to a request that has none), and are dropped when that ends. A raw
+Runners go from one thing to the next, so attributes belong to the Greenlet handle of what
+runs (`getcurrent` gives one to a request that has none), and are dropped when that ends. Those
+of a request belong to its thread identity, and live on with that (loop/identities.py). A raw
 greenlet, the main one or a hub keeps them as long as it exists.
 
-They hang on the greenlet: a `_States`, which has a dict for each local. So they are freed with
-it. The local has a number, which is never used again, and weak references to those `_States`,
+They hang on the greenlet: a `States`, which has a dict for each local. So they are freed with
+it. The local has a number, which is never used again, and weak references to those `States`,
 so that its own end frees them too. Every step on these is one call in C, which nothing
-interrupts (sync/line.py); only the greenlet itself fills its `_States`.
+interrupts (sync/line.py); only the greenlet itself fills its `States`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from weakref import WeakKeyDictionary, ref
 import greenlet as _greenlet
 
 from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.identities import States
 from streamserve.loop.waiter import Runner
 
 _current = _greenlet.getcurrent
@@ -27,14 +29,6 @@ _get = object.__getattribute__
 _set = object.__setattr__
 _delete = object.__delattr__
 _MISSING = (AttributeError, KeyError, TypeError)  # no `_locals` yet, no dict of this local, `_locals` is None
-
-
-class _States(dict[int, dict[str, Any]]):
-    """The attributes of one greenlet: number of a local → its dict."""
-
-    __slots__ = ("__weakref__",)
-    __hash__ = object.__hash__  # type: ignore[assignment]
-    __eq__ = object.__eq__  # itself only: weak references to it stand in a set
 
 
 class _Key:
@@ -46,7 +40,7 @@ class _Key:
     __slots__ = ("args", "kwargs", "number", "places", "reruns", "shared")
 
     def __init__(self, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.places: set[ref[_States]] = set()
+        self.places: set[ref[States]] = set()
         self.number = next(_numbers)
         self.args = args
         self.kwargs = kwargs
@@ -184,7 +178,7 @@ def _first_state(of: local, key: _Key, current: Any) -> dict[str, Any]:
 def _add_state(key: _Key, current: Any) -> dict[str, Any]:
     states = getattr(current, "_locals", None)
     if states is None:
-        states = _States()
+        states = States()
         current._locals = states
     key.places.add(ref(states, key.places.discard))
     state: dict[str, Any] = {}

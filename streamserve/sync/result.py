@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from streamserve.loop.greenlet import as_exception
+from streamserve.loop.failures import as_exception
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.timeout import Timeout
 from streamserve.loop.waiter import Waiter

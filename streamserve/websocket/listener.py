@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.loop.runner import refresh
+from streamserve.loop.identities import assume, give_back, part
 from streamserve.websocket.deflate import Packed
 from streamserve.websocket.message import Close
 
@@ -117,13 +117,19 @@ class Sockets:
         ready = self.hub.ready
         ready.appendleft(item)
         payloads = item[1]
+        identities = self.hub.identities
+        parts = not identities.keeps_context
+        if identities.idle:
+            assume(runner)
         for guest, word, place in item[2]:
             at = place & _OFFSET
             head = place >> _HEAD_SHIFT & _HEAD
             namespace = payloads[at - head : at].partition(",")[0] if head else "/"
             guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads[at : at + (word >> _SHIFT)])
-            if runner.gr_context is not None or runner.task is not None:
-                refresh(runner)
+            if runner.task is not None or parts:
+                part(runner)
+        if runner.identity is not None or runner.gr_context is not None:
+            give_back(runner)
         if ready and ready[0] is item:
             ready.popleft()
 
@@ -132,6 +138,10 @@ class Sockets:
         ready = self.hub.ready
         ready.appendleft(item)
         payloads = item[1]
+        identities = self.hub.identities
+        parts = not identities.keeps_context
+        if identities.idle:
+            assume(runner)
         for websocket, begin, end in item[2]:
             message = payloads[begin:end]
             if websocket._busy or websocket.close_code is not None:
@@ -145,8 +155,10 @@ class Sockets:
                 websocket._busy = False
                 if websocket._inbox:
                     websocket.finished()
-            if runner.gr_context is not None or runner.task is not None:
-                refresh(runner)
+            if runner.task is not None or parts:
+                part(runner)
+        if runner.identity is not None or runner.gr_context is not None:
+            give_back(runner)
         if ready and ready[0] is item:
             ready.popleft()
 
@@ -198,10 +210,16 @@ class Sockets:
         """One after another without a switch; where one waits, another runner goes on (see Endpoint._drain)."""
         ready = self.hub.ready
         ready.appendleft(item)
+        identities = self.hub.identities
+        parts = not identities.keeps_context
+        if identities.idle:
+            assume(runner)
         for websocket, message in item[1]:
             websocket.handled(message)
-            if runner.gr_context is not None or runner.task is not None:
-                refresh(runner)
+            if runner.task is not None or parts:
+                part(runner)
+        if runner.identity is not None or runner.gr_context is not None:
+            give_back(runner)
         if ready and ready[0] is item:
             ready.popleft()
 

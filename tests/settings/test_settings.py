@@ -35,6 +35,8 @@ OTHER_VALUES = {
     "handshake_timeout": "3s",
     "concurrency": "10",
     "queue": "20",
+    "thread_idle_timeout": "5s",
+    "context_variables": "request",
     "max_request_line": "4k",
     "max_header_bytes": "128k",
     "max_header_fields": "30",
