@@ -47,6 +47,12 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
         from streamserve.monkey import patch_all  # with the loop, which --help and --print-config do without
 
         patch_all(socketio=True)
+    else:
+        from streamserve.loop.other_patchers import refuse_patched
+        from streamserve.monkey.other_patchers import leave_out_others
+
+        refuse_patched()
+        leave_out_others()
     _enter(chdir)
     module = _import(module_name, expression)
     target = _parse(spec, expression) if colon else _default(module)
@@ -80,9 +86,16 @@ def _import(name: str, expression: str) -> ModuleType:
                 f"there is no module {error.name!r} in {where} or among the installed packages;"
                 " check the name, or give its directory with --chdir"
             ) from None
-        raise _failed(f"importing {name} failed", error, "install or correct what it imports") from error
+        raise _failed(f"importing {name} failed", error, _import_remedy(error)) from error
     except (Exception, SystemExit) as error:
         raise _failed(f"importing {name} failed", error, "correct the module") from error
+
+
+def _import_remedy(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").partition(".")[0]
+    if package in ("gevent", "eventlet", "psycogreen"):
+        return f"remove the line if it is for patching, which streamserve does itself, or install {package}"
+    return "install or correct what it imports"
 
 
 def _module_remedy(name: str, expression: str) -> str:

@@ -13,7 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.other_patchers import refuse_patched
 from streamserve.monkey.originals import is_module_patched, remember
+from streamserve.monkey.other_patchers import leave_out_others
 from streamserve.monkey.references import Replacements, replace_references
 
 __all__ = [
@@ -126,9 +128,12 @@ def patch_all(
 
     Raises:
         TypeError: an argument is unknown.
+        ConfigurationError: gevent or eventlet has patched already.
     """
     if others:
         raise TypeError(f"patch_all() got an unexpected keyword argument {next(iter(others))!r}")
+    refuse_patched()
+    leave_out_others()
     patch = Patch()
     if thread:
         patch.threads()
