@@ -19,7 +19,7 @@ from streamserve.gateway.forwarded import ForwardedHeaders
 from streamserve.gateway.refusals import Refusals
 from streamserve.gateway.response_head import HeadCache
 from streamserve.gateway.tls import TlsEndpoint
-from streamserve.listening.addresses import TcpAddress, address_of, open_listener
+from streamserve.listening.addresses import TcpAddress, UnixFile, address_of, open_listener
 from streamserve.listening.network import prepare_stream
 from streamserve.logs.access_log import open_access_log
 from streamserve.loop.hub import FOREVER, Hub
@@ -85,7 +85,7 @@ class WSGIServer:
                 "proxy_protocol=on is not read before TLS, which certfile asks for; let the load balancer end TLS"
             )
         self.sockets = [
-            _as_socket(item, backlog or settings.backlog)
+            _as_socket(item, backlog or settings.backlog, settings.unix_file)
             for item in (listener if isinstance(listener, list) else [listener])
         ]
         for socket in self.sockets:
@@ -309,15 +309,15 @@ def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
-def _as_socket(listener: Any, backlog: int) -> Socket:
+def _as_socket(listener: Any, backlog: int, file: UnixFile) -> Socket:
     if isinstance(listener, Socket):
         listener.setblocking(False)
         return listener
-    return open_listener(listener, backlog)
+    return open_listener(listener, backlog, file=file)
 
 
 def _server_name(socket: Socket) -> tuple[str, str]:
     address = address_of(socket)
     if isinstance(address, TcpAddress):
-        return address.host, str(address.port)
+        return (f"[{address.host}]" if ":" in address.host else address.host), str(address.port)  # RFC 3875 4.1.14
     return "localhost", "80"

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +228,11 @@ class TestMistakes:
         assert lines[1] == f'  File "{project}/failing.py", line 2, in <module>'
         assert lines[-1].startswith("streamserve: error: importing failing failed: ZeroDivisionError: division by zero")
 
+    def test_owner_that_does_not_exist(self, project: Path) -> None:
+        line = mistake("site_module", "--bind", "unix:app.sock", "--socket-owner", "nobody-here", cwd=project)
+        assert line.startswith("cannot listen on unix:app.sock: socket_owner='nobody-here' is no user, user:group or")
+        assert not (project / "app.sock").exists()
+
     def test_port_in_use(self, project: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             bind = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -278,6 +284,12 @@ class TestServing:
                 assert client.makefile("rb").read().endswith(b"\r\n\r\nhello")
             server.stop()
             assert not (project / "app.sock").exists()
+
+    @pytest.mark.parametrize(("flags", "mode"), [([], 0o666), (["--socket-mode", "0600"], 0o600)])
+    def test_unix_socket_lets_in_whom_its_mode_says(self, project: Path, flags: list[str], mode: int) -> None:
+        arguments = ["--bind", "unix:app.sock", "--bind", "127.0.0.1:0", *flags]
+        with ServedCommand("site_module", *arguments, cwd=project):
+            assert stat.S_IMODE((project / "app.sock").stat().st_mode) == mode
 
     def test_serves_on_an_inherited_descriptor(self, project: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

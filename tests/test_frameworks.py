@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.client import Client
 from tests.support.process import ServedCommand
 
 DJANGO = """
@@ -45,6 +46,46 @@ def test_django_app(tmp_path: Path) -> None:
         assert answer.text == "notes.bin 3000000 ok"
         assert client.get(f"{server.url}/count/", timeout=60).text == "0\n1\n2\n"
         assert client.get(f"{server.url}/missing/", timeout=60).status_code == 404
+
+
+UPLOAD = """
+from flask import Flask, request
+
+app = Flask(__name__)
+
+
+@app.post("/read")
+def read():
+    return str(len(request.get_data()))
+
+
+@app.post("/form")
+def form():
+    return str(request.form)
+"""
+
+
+@pytest.mark.parametrize("end", ["half-close", "reset", "bad chunk"])
+@pytest.mark.parametrize("path", ["/read", "/form"])
+def test_a_broken_upload_is_a_quiet_400_of_flask(tmp_path: Path, path: str, end: str) -> None:
+    (tmp_path / "site_module.py").write_text(UPLOAD)
+    length = "Transfer-Encoding: chunked" if end == "bad chunk" else "Content-Length: 100000"
+    form = "Content-Type: application/x-www-form-urlencoded"
+    with ServedCommand("site_module:app", "--access-log", "-", cwd=tmp_path) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        client = Client((host, int(port)))
+        client.send(f"POST {path} HTTP/1.1\r\nHost: h\r\n{form}\r\n{length}\r\n\r\nzz\r\n".encode())
+        if end == "reset":
+            assert requests.get(server.url, timeout=60).status_code == 404  # and the upload runs by now
+            client.reset()
+        else:
+            client.finish()
+            assert client.response().status == 400
+        client.close()
+        assert requests.post(f"{server.url}/read", data=b"four", timeout=60).text == "4"
+        output = server.stop()
+    assert f'"POST {path} HTTP/1.1" 400' in output
+    assert "Traceback" not in server.stderr and "ERROR" not in server.stderr
 
 
 FLASK = """

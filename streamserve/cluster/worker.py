@@ -55,7 +55,7 @@ class Worker:
             set_default_backend(self.settings.loop_backend)  # before the application can make a hub
             application = load_app(self.settings.app, self.settings.chdir, patch=self.settings.patch)
             configure_logging(self.settings.log_level)
-            listeners = open_listeners(self.settings.bind, self.settings.backlog)
+            listeners = open_listeners(self.settings.bind, self.settings.backlog, self.settings.unix_file)
             for listener in listeners:
                 cleanup.callback(listener.close)
             server = self._make_server(listeners, application)

@@ -342,6 +342,7 @@ class Lib:
     SS_SEND_LAST: int
     SS_SEND_CLOSE: int
     SS_SEND_NO_BODY: int
+    SS_SEND_DATED: int
     def ss_conn_send(
         self,
         loop: CData,

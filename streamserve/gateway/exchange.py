@@ -104,6 +104,13 @@ class Exchange:
         return self.flags >> lib.SS_METHOD_SHIFT == lib.SS_HEAD
 
     @property
+    def is_tunnel(self) -> bool:
+        """The answer is 2xx to CONNECT: what follows its head would be the tunnel's (RFC 9110 section 9.3.6)."""
+        if self.flags >> lib.SS_METHOD_SHIFT != lib.SS_CONNECT or self.head is None:
+            return False
+        return 200 <= self.head.status < 300
+
+    @property
     def http10(self) -> bool:
         """The client speaks HTTP/1.0."""
         return self.flags & lib.SS_REQUEST_HTTP10 != 0
@@ -292,18 +299,21 @@ class Exchange:
         self.sent = 0
         self._chunked = False
         self._left = head.length
+        if self.is_tunnel:
+            self._left = -1
+            return head.without_length, head.flags | _NO_BODY
         if head.bodiless or self.head_only:
             if head.length < 0 and last and not head.bodiless:
-                return head.data, _HEAD | _NO_BODY | _LENGTH
+                return head.data, head.flags | _NO_BODY | _LENGTH
             self._left = -1
-            return head.data, _HEAD | _NO_BODY
+            return head.data, head.flags | _NO_BODY
         if head.length >= 0:
-            return head.data, _HEAD
+            return head.data, head.flags
         if last:
             self._left = len(data)
-            return head.data + b"Content-Length: %d\r\n" % len(data), _HEAD
+            return head.data + b"Content-Length: %d\r\n" % len(data), head.flags
         self._chunked = not self.http10
-        return head.data, _HEAD if self._chunked else _HEAD | _CLOSE
+        return head.data, head.flags if self._chunked else head.flags | _CLOSE
 
     def _give_pieces(self, data: bytes, flags: int, end: int, prefix: bytes) -> None:
         if len(data) <= PIECE:
@@ -359,12 +369,12 @@ class Exchange:
 
     def _report_excess(self, count: int) -> None:
         """Logs, once a response, that bytes of its body are dropped."""
-        if count <= 0 or self.head_only or self.head is None or self.head.status == 101:
+        if count <= 0 or self.head_only or self.is_tunnel or self.head is None or self.head.status == 101:
             return
         if getattr(self, "_left", 0) == _REPORTED:  # a response that left in one piece has none
             return
         self._left = _REPORTED
-        if self.head.bodiless:
+        if self.head.bodiless or self.head.status == 205:
             _log.warning("a body of %d bytes or more was dropped: status %d has none", count, self.head.status)
         else:
             _log.error("the application sent more than its Content-Length; %d bytes or more were dropped", count)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamserve.core import ffi, lib
 from streamserve.errors import RemoteProtocolError
+from streamserve.gateway.client_faults import known_to_frameworks
 from streamserve.gateway.turns import PIECE_COST
 from streamserve.loop.hub import Hub
 
@@ -166,8 +167,10 @@ class RequestBody:
     def _raise_broken(self) -> NoReturn:
         refusal = lib.ss_conn_broken(self._hub.core, self._connection)
         if refusal <= 0:
-            raise BrokenRequestBody("the client went away before its request body was complete", 400, 0)
+            gone = BrokenRequestBody("the client went away before its request body was complete", 400, 0)
+            raise known_to_frameworks(gone, gone.status, gone.message)
         text = ffi.string(lib.ss_refusal_text(refusal)).decode()
         # What it says is kept, not the error: its traceback holds this frame, which holds the exchange.
         self._exchange.broken = (f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
-        raise BrokenRequestBody(*self._exchange.broken)
+        error = BrokenRequestBody(*self._exchange.broken)
+        raise known_to_frameworks(error, error.status, error.message)

@@ -18,6 +18,8 @@ _log = logging.getLogger("streamserve.wsgi")
 
 _STATUS = re.compile(r"[1-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
+"""IMF-fixdate, the form that is sent (RFC 9110 section 5.6.7)."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 HOP_BY_HOP = frozenset(
@@ -26,7 +28,8 @@ HOP_BY_HOP = frozenset(
 )
 """Fields of the connection, which is the server's affair (PEP 3333, "Other HTTP Features")."""
 
-_WHOLE: int = lib.SS_SEND_HEAD | lib.SS_SEND_LAST
+_HEAD: int = lib.SS_SEND_HEAD
+_DATED: int = lib.SS_SEND_DATED
 
 MOST_HEADS = 1024
 LARGEST_HEAD = 4096
@@ -41,16 +44,18 @@ class ResponseHead:
         length: the Content-Length the application gave, -1: none.
         status: the code.
         bodiless: no body may follow, whatever the method: 1xx, 204, 304.
+        flags: those of the send that begins with it.
         whole: the ss_response_head for a response that leaves in one send; None if bodiless.
     """
 
-    __slots__ = ("_pinned", "bodiless", "data", "length", "size", "status", "whole")
+    __slots__ = ("_pinned", "bodiless", "data", "flags", "length", "size", "status", "whole")
 
-    def __init__(self, data: bytes, status: int, length: int) -> None:
+    def __init__(self, data: bytes, status: int, length: int, flags: int = _HEAD) -> None:
         self.data = data
         self.size = len(data)
         self.status = status
         self.length = length
+        self.flags = flags
         self.bodiless = status < 200 or status in (204, 304)
         self.whole: Any = None
         if not self.bodiless:
@@ -58,11 +63,17 @@ class ResponseHead:
             self.whole = ffi.new("ss_response_head *")
             self.whole.data = self._pinned
             self.whole.length = self.size
-            self.whole.flags = _WHOLE if length >= 0 else _WHOLE | lib.SS_SEND_LENGTH
+            self.whole.flags = flags | lib.SS_SEND_LAST | (lib.SS_SEND_LENGTH if length < 0 else 0)
 
     def with_line(self, line: bytes) -> ResponseHead:
         """Another head, with one field more; `line` ends with CRLF and has been checked."""
-        return ResponseHead(self.data + line, self.status, self.length)
+        return ResponseHead(self.data + line, self.status, self.length, self.flags)
+
+    @property
+    def without_length(self) -> bytes:
+        """The bytes without Content-Length, which a tunnel may not have (RFC 9110 section 9.3.6)."""
+        lines = self.data.split(b"\r\n")
+        return b"\r\n".join(line for line in lines if not line.lower().startswith(b"content-length:"))
 
 
 def _content_length(value: str) -> int:
@@ -108,6 +119,7 @@ def build_head(status: Any, headers: Any, server: str) -> ResponseHead:
         raise LocalProtocolError(f"an application cannot send an interim response, status {status!r}")
     parts = [f"HTTP/1.1 {status}\r\n".encode("latin-1")]
     length = -1
+    flags = _HEAD
     has_server = not server
     for name, value in headers:
         line = encode_field(name, value)
@@ -119,16 +131,21 @@ def build_head(status: Any, headers: Any, server: str) -> ResponseHead:
             if length >= 0:
                 raise LocalProtocolError("the application set Content-Length twice")
             length = _content_length(value)
-            if code == 204:
-                continue  # RFC 9110 section 8.6
+            if code in (204, 205):
+                continue  # RFC 9110 sections 8.6, 15.3.6
         elif lowered == "server":
             has_server = True
         elif lowered == "date":
-            continue  # the server's own, which is never old
+            if flags & _DATED or not _DATE.fullmatch(value):
+                continue  # the server's own takes its place
+            flags |= _DATED  # that of a response which is kept or passed on (RFC 9110 section 6.6.1)
         parts.append(line)
     if not has_server:
         parts.append(f"Server: {server}\r\n".encode("latin-1"))
-    return ResponseHead(b"".join(parts), code, length)
+    if code == 205:
+        parts.append(b"Content-Length: 0\r\n")
+        length = 0
+    return ResponseHead(b"".join(parts), code, length, flags)
 
 
 class HeadCache:

@@ -15,7 +15,7 @@ from typing import cast
 
 from streamserve.errors import AddressError, ConfigurationError
 from streamserve.listening.network import NetworkOptions, open_network_socket, prepare_stream
-from streamserve.listening.unix import open_unix_datagram_socket, open_unix_listener
+from streamserve.listening.unix import UnixFile, open_unix_datagram_socket, open_unix_listener
 
 __all__ = [
     "Address",
@@ -23,6 +23,7 @@ __all__ = [
     "DescriptorAddress",
     "TcpAddress",
     "UnixAddress",
+    "UnixFile",
     "address_of",
     "open_datagram_socket",
     "open_listener",
@@ -120,7 +121,12 @@ def address_of(listener: AnySocket) -> Address:
 
 
 def open_listener(
-    address: AddressLike, backlog: int = 2048, *, only_ipv6: bool = False, reuse_address: bool = True
+    address: AddressLike,
+    backlog: int = 2048,
+    *,
+    only_ipv6: bool = False,
+    reuse_address: bool = True,
+    file: UnixFile | None = None,
 ) -> Socket:
     """Opens a listening, non-blocking stream socket.
 
@@ -133,6 +139,7 @@ def open_listener(
         backlog: How many connections the kernel keeps until they are accepted.
         only_ipv6: Leave the IPv4 side of an IPv6 address to another listener.
         reuse_address: Take a port whose last server's connections the kernel still remembers.
+        file: Who may connect to a unix socket; None: whom the umask lets.
 
     Raises:
         ConfigurationError: It is no address.
@@ -145,7 +152,7 @@ def open_listener(
             options = NetworkOptions(socket.SOCK_STREAM, backlog, only_ipv6, reuse_address)
             return open_network_socket(tcp.host, tcp.port, options)
         case UnixAddress() as unix:
-            return open_unix_listener(unix.path, backlog)
+            return open_unix_listener(unix.path, backlog, file)
         case DescriptorAddress() as descriptor:
             return _open_descriptor(descriptor, socket.SOCK_STREAM)
 
@@ -175,7 +182,7 @@ def open_datagram_socket(address: AddressLike, *, reuse_address: bool = False) -
             return _open_descriptor(descriptor, socket.SOCK_DGRAM)
 
 
-def open_listeners(addresses: Sequence[Address], backlog: int = 2048) -> list[Socket]:
+def open_listeners(addresses: Sequence[Address], backlog: int = 2048, file: UnixFile | None = None) -> list[Socket]:
     """Opens them all, or none: if one fails, those before it are closed.
 
     `[::]:port` leaves IPv4 to `0.0.0.0:port` when both are given.
@@ -184,7 +191,7 @@ def open_listeners(addresses: Sequence[Address], backlog: int = 2048) -> list[So
     try:
         for address in addresses:
             shared = isinstance(address, TcpAddress) and TcpAddress("0.0.0.0", address.port) in addresses
-            listeners.append(open_listener(address, backlog, only_ipv6=shared))
+            listeners.append(open_listener(address, backlog, only_ipv6=shared, file=file))
     except BaseException:
         for listener in listeners:
             listener.close()

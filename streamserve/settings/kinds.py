@@ -23,6 +23,7 @@ __all__ = [
     "count",
     "files",
     "log_format",
+    "mode",
     "networks",
     "size",
     "switch",
@@ -112,6 +113,19 @@ def count(least: int, most: int) -> Kind:
         return int(_within(number, least, most, str(least), str(most), remedy))
 
     return Kind(read, "NUMBER")
+
+
+def mode() -> Kind:
+    """Permissions of a file, four octal digits as text."""
+    remedy = "give three or four octal digits as text, such as 0666 (everybody) or 0660 (owner and group)"
+
+    def read(value: object) -> str:
+        text = f"{value:o}" if isinstance(value, int) and not isinstance(value, bool) else value  # TOML knows 0o660
+        if not isinstance(text, str) or not re.fullmatch(r"(0o)?0?[0-7]{3}", text.strip()):
+            raise ConfigurationError(f"is no mode of a file; {remedy}")
+        return f"0{text.strip()[-3:]}"
+
+    return Kind(read, "MODE")
 
 
 SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}

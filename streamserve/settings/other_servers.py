@@ -106,6 +106,7 @@ BORROWED = (
         takes_value=False,
     ),
     BorrowedFlag(("--preload",), "", same=("on",), takes_value=False),
+    BorrowedFlag(("-m", "--umask"), "--socket-mode is for unix sockets; set the umask before the command"),
     BorrowedFlag(("-D", "--daemon"), "let a service manager such as systemd keep it running", takes_value=False),
     BorrowedFlag(("-p", "--pid"), "the pid stands in the first line of the log; a service manager needs no file"),
     BorrowedFlag(("-u", "--user"), "start it as that user, with User= of systemd or USER of Docker"),

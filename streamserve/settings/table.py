@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
 from streamserve.errors import ConfigurationError
-from streamserve.listening.addresses import Address, TcpAddress
+from streamserve.listening.addresses import Address, TcpAddress, UnixFile
 from streamserve.settings.kinds import (
     Kind,
     Network,
@@ -23,6 +23,7 @@ from streamserve.settings.kinds import (
     count,
     files,
     log_format,
+    mode,
     networks,
     origins,
     size,
@@ -72,6 +73,12 @@ class Settings:
 
     bind: tuple[Address, ...] = setting((TcpAddress("127.0.0.1", 8000),), addresses(), "Listening",
         "Where to listen: host:port, [IPv6]:port, :port (every interface), unix:/path or fd://N. Port 0: a free one.")
+    socket_mode: str = setting("0666", mode(), "Listening",
+        "The permissions of unix sockets: who may write may connect. 0660: their owner and group only.")
+    socket_owner: str = setting(
+        "", text("give user, user:group or :group", metavar="OWNER", pattern=r"[^\x00-\x1f\x7f:\ud800-\udfff]*:?"
+        r"[^\x00-\x1f\x7f:\ud800-\udfff]*"), "Listening",
+        "The owner of unix sockets: user, user:group or :group, by name or number. Empty: whoever starts the server.")
     backlog: int = setting(2048, count(1, 65535), "Listening",
         "Connections that the kernel keeps until they are accepted; net.core.somaxconn caps it.")
     max_connections: int = setting(20000, count(0, 1_000_000), "Listening",
@@ -204,6 +211,11 @@ class Settings:
                 f" max_header_bytes={self.max_header_bytes} ({self.origin('max_header_bytes')}), which contains it;"
                 " lower the first or raise the second"
             )
+
+    @property
+    def unix_file(self) -> UnixFile:
+        """Who may connect to unix sockets."""
+        return UnixFile(int(self.socket_mode, 8), self.socket_owner)
 
     def _named(self, entry: "Entry", given: object) -> str:
         if entry.kind.several:  # its problems name the item that is wrong

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from streamserve.listening.addresses import (
     DescriptorAddress,
     TcpAddress,
     UnixAddress,
+    UnixFile,
     address_of,
     open_datagram_socket,
     open_listener,
@@ -460,3 +462,39 @@ class TestDatagrams:
             with pytest.raises(AddressError, match="is no datagram socket"):
                 open_datagram_socket(f"fd://{stream.fileno()}")
             assert stream.fileno() >= 0
+
+
+class TestUnixFile:
+    @pytest.mark.parametrize("umask", [0o077, 0])
+    def test_mode_is_what_is_asked_for_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:
+        before = os.umask(umask)
+        try:
+            for mode in (0o666, 0o660, 0o600):
+                path = tmp_path / f"{mode:o}"
+                with contextlib.closing(open_listener(f"unix:{path}", file=UnixFile(mode))):
+                    assert stat.S_IMODE(path.stat().st_mode) == mode
+            with contextlib.closing(open_listener(f"unix:{tmp_path}/umask")):
+                assert stat.S_IMODE((tmp_path / "umask").stat().st_mode) == 0o777 & ~umask
+        finally:
+            os.umask(before)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    @pytest.mark.parametrize(
+        ("owner", "uid", "gid"), [("65534", 65534, 0), ("nobody", 65534, 0), (":65534", 0, 65534), ("1:2", 1, 2)]
+    )
+    def test_owner_by_name_or_number(self, tmp_path: Path, owner: str, uid: int, gid: int) -> None:
+        path = tmp_path / "socket"
+        with contextlib.closing(open_listener(f"unix:{path}", file=UnixFile(0o660, owner))):
+            status = path.stat()
+            assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (uid, gid, 0o660)
+
+    @pytest.mark.parametrize("owner", ["no-such-user", ":no-such-group", "root:no-such-group", "9" * 30])
+    def test_owner_that_does_not_exist_leaves_nothing_behind(self, tmp_path: Path, owner: str) -> None:
+        with pytest.raises(AddressError, match="is no user, user:group or :group of this machine; give one"):
+            open_listener(f"unix:{tmp_path}/socket", file=UnixFile(None, owner))
+        assert not (tmp_path / "socket").exists()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may")
+    def test_owner_that_one_may_not_give_to(self, tmp_path: Path) -> None:
+        with pytest.raises(AddressError, match="only root may give files away"):
+            open_listener(f"unix:{tmp_path}/socket", file=UnixFile(None, "root"))

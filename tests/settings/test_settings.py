@@ -23,6 +23,8 @@ OTHER_VALUES = {
     "chdir": "/srv",
     "patch": "off",
     "bind": "127.0.0.1:9000",
+    "socket_mode": "660",
+    "socket_owner": "www-data:www-data",
     "backlog": "100",
     "max_connections": "50",
     "tcp_notsent_lowat": "64k",
@@ -137,6 +139,11 @@ class TestValues:
     def test_reads_times(self, given: object, seconds: float) -> None:
         assert Settings(head_timeout=given).head_timeout == seconds  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("given", ["660", "0660", "0o660", 0o660])
+    def test_reads_modes_of_files(self, given: object) -> None:
+        settings = Settings(socket_mode=given)  # type: ignore[arg-type]
+        assert (settings.socket_mode, settings.unix_file.mode) == ("0660", 0o660)
+
     def test_reads_several_addresses_from_one_text(self) -> None:
         settings = Settings(bind="127.0.0.1:1, unix:/run/a.sock")  # type: ignore[arg-type]
         assert settings.bind == (TcpAddress("127.0.0.1", 1), UnixAddress("/run/a.sock"))
@@ -146,6 +153,10 @@ class TestValues:
         [
             ({"patch": "maybe"}, ["patch='maybe'", "neither on nor off", "give true or false"]),
             ({"patch": 1}, ["patch=1", "neither on nor off"]),
+            ({"socket_mode": "rw-"}, ["socket_mode='rw-'", "is no mode of a file", "such as 0666"]),
+            ({"socket_mode": 666}, ["socket_mode=666", "is no mode of a file", "octal digits as text"]),
+            ({"socket_mode": "4777"}, ["is no mode of a file"]),
+            ({"socket_owner": "a:b:c"}, ["socket_owner='a:b:c'", "give user, user:group or :group"]),
             ({"backlog": 0}, ["backlog=0", "below the least, 1", "from 1 to 65535"]),
             ({"backlog": "70000"}, ["backlog='70000'", "above the most, 65535"]),
             ({"backlog": "many"}, ["backlog='many'", "not a whole number"]),

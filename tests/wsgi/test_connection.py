@@ -164,6 +164,18 @@ def test_a_half_close_after_a_body(serve: Serve, size: int) -> None:
     assert client.ended()
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("fields", [b"", b"Expect: 100-continue\r\n"])
+def test_a_half_close_within_a_body_gets_400(serve: Serve, size: int, fields: bytes) -> None:
+    client = serve(echo).client()
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\n%sContent-Length: %d\r\n\r\nxxx" % (fields, size))
+    client.finish()
+    response = client.response()
+    assert (response.status, response.closes) == (400, True)
+    assert response.body == b"the peer closed the connection before the end of the request body\n"
+    assert client.ended()
+
+
 def test_a_half_close_before_a_streamed_response(serve: Serve) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])

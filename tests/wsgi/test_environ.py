@@ -3,9 +3,11 @@
 import copy
 import os
 from typing import Any
+from wsgiref.util import request_uri
 
 import pytest
 
+from tests.support.client import has_ipv6
 from tests.wsgi.conftest import Serve
 
 HOST = b"Host: example\r\n"
@@ -141,6 +143,47 @@ def test_connect_has_an_authority_and_ends_the_connection(serve: Serve) -> None:
     assert app.seen[0]["REQUEST_METHOD"] == "CONNECT"
     assert app.seen[0]["RAW_URI"] == app.seen[0]["HTTP_HOST"] == "other:443"
     assert len(app.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("Content-Length", "4")], [("X-A", "1"), ("content-length", "4"), ("X-B", "2")]]
+)
+@pytest.mark.parametrize("pieces", [[b"body"], [b"bo", b"dy"], []])
+def test_success_of_connect_has_neither_length_nor_body(serve: Serve, headers: Any, pieces: list[bytes]) -> None:
+    """RFC 9110 section 9.3.6: what follows the head belongs to the tunnel."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", headers)
+        return pieces
+
+    client = serve(app).client()
+    client.send(request(b"other:443", method=b"CONNECT"))
+    head, _, rest = client.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n") and rest == b""
+    assert b"content-length" not in head.lower() and b"transfer-encoding" not in head.lower()
+    assert head.count(b"X-") == len([name for name, _ in headers if name.startswith("X-")])
+
+
+def test_refusal_of_connect_is_a_response_like_others(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("405 Method Not Allowed", [])
+        return [b"no tunnel"]
+
+    client = serve(app).client()
+    client.send(request(b"other:443", method=b"CONNECT"))
+    response = client.response()
+    assert (response.get("content-length"), response.body) == ("9", b"no tunnel")
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_server_name_of_ipv6_stands_in_brackets(serve: Serve) -> None:
+    app = Recorder()
+    client = serve(app, listener="[::1]:0").client()
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    client.rest()
+    environ = app.seen[0]
+    assert (environ["SERVER_NAME"], environ["REMOTE_ADDR"]) == ("[::1]", "::1")  # RFC 3875 section 4.1.14
+    assert request_uri(environ) == f"http://[::1]:{environ['SERVER_PORT']}/"
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"PATCH", b"get", b"PROPFIND", b"M-SEARCH"])

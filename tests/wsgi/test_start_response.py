@@ -51,6 +51,39 @@ def test_servers_own_fields(serve: Serve) -> None:
     assert serve(answering("200 OK", []), server_header="").ask(GET).get("server") is None
 
 
+def test_a_date_of_the_application_is_kept_and_the_only_one(serve: Serve) -> None:
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    for body in ([b"whole"], [b"in", b"pieces"]):
+        running = serve(answering("200 OK", [("Date", date), ("Date", date)], body))
+        assert running.ask(GET).all("date") == [date]
+        assert running.ask(HEAD, "HEAD").all("date") == [date]
+
+
+@pytest.mark.parametrize("kind", [iter, tuple, lambda headers: (field for field in headers), dict.items])
+def test_headers_may_be_read_only_once(serve: Serve, kind: Any) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        headers = [("X-One", "1"), ("X-Two", "2")]
+        start_response("200 OK", kind(dict(headers) if kind is dict.items else headers))
+        return [b"body"]
+
+    running = serve(app)
+    for _ in range(3):
+        response = running.ask(GET)
+        assert (response.get("x-one"), response.get("x-two"), response.body) == ("1", "2", b"body")
+
+
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "4")]])
+def test_205_has_no_body_and_says_so(serve: Serve, headers: list[tuple[str, str]], caplog: Any) -> None:
+    running = serve(answering("205 Reset Content", headers))
+    for _ in range(2):
+        client = running.client()
+        client.send(GET + GET)
+        for _ in range(2):  # nothing of the body is taken for the next response
+            response = client.response()
+            assert (response.status, response.all("content-length"), response.body) == (205, ["0"], b"")
+    assert "a body of 4 bytes or more was dropped: status 205 has none" in caplog.text
+
+
 def test_the_date_is_that_of_the_response(serve: Serve) -> None:
     before = time.time()
     date = str(serve(answering("200 OK", OK)).ask(GET).get("date"))

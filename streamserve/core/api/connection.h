@@ -80,7 +80,8 @@ enum ss_send_flag {
     SS_SEND_CHUNKED = 4,   /* frame body as one chunk; with HEAD: add Transfer-Encoding */
     SS_SEND_LAST = 8,      /* the response ends with this call */
     SS_SEND_CLOSE = 16,    /* the connection ends after the response */
-    SS_SEND_NO_BODY = 32   /* with HEAD: the head alone goes out (HEAD, 204, 304) */
+    SS_SEND_NO_BODY = 32,  /* with HEAD: the head alone goes out (HEAD, 204, 304) */
+    SS_SEND_DATED = 64     /* with HEAD: `head` has a Date of its own */
 };
 /* Sends a part of the response: all of it is taken; what the socket does not
  * take is queued. Returns the bytes now queued, or SS_GONE, SS_BROKEN, SS_MISUSE.

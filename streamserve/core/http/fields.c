@@ -117,14 +117,22 @@ static void note_connection(ss_http1 *head, ss_text value) {
     } while (more);
 }
 
-/* HTTP/1.0 knows neither Expect nor Upgrade: RFC 9110 sections 10.1.1, 7.8. */
+/* A list, of which elements may be empty, but not all. HTTP/1.0 knows neither Expect nor Upgrade: RFC 9110 sections 10.1.1, 7.8. */
 static int note_expect(ss_http1 *head, ss_text value) {
+    ss_text expectation;
+    int more = 1, found = 0;
     if (head->minor == 0)
         return SS_REFUSAL_NONE;
-    if (!ss_same(value, "100-continue", 12))
-        return SS_EXPECTATION_FAILED;
+    while (more) {
+        more = ss_list_next(&value, &expectation);
+        if (expectation.length == 0)
+            continue;
+        if (!ss_same(expectation, "100-continue", 12))
+            return SS_EXPECTATION_FAILED;
+        found = 1;
+    }
     head->framing.flags |= SS_EXPECT;
-    return SS_REFUSAL_NONE;
+    return found ? SS_REFUSAL_NONE : SS_EXPECTATION_FAILED;
 }
 
 static void note_upgrade(ss_http1 *head, ss_text value) {

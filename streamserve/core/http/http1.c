@@ -120,6 +120,16 @@ static int is_tls_hello(const ss_http1 *head, const char *data, uint32_t length)
     return head->stage == AT_START && length >= 2 && data[0] == 0x16 && data[1] == 0x03;
 }
 
+/* A request line without an end: the better name for why it is refused. One that is too long is all here up to its limit. */
+static int unfinished_line(ss_http1 *head, ss_text data, const ss_http1_limits *limits, int answer) {
+    if (is_tls_hello(head, data.bytes, data.length))
+        return refuse(head, SS_TLS_HELLO);
+    if (head->refusal == SS_LINE_TOO_LONG && limits->max_line > MAX_METHOD &&
+        memchr(data.bytes + head->line, ' ', MAX_METHOD + 1) == NULL)
+        return refuse(head, SS_BAD_METHOD); /* it is not the target that is too long (RFC 9112 section 3) */
+    return answer;
+}
+
 int ss_http1_line(ss_http1 *head, const char *data, uint32_t length, const ss_http1_limits *limits) {
     if (head->refusal)
         return SS_ERROR;
@@ -130,7 +140,7 @@ int ss_http1_line(ss_http1 *head, const char *data, uint32_t length, const ss_ht
         int answer = next_line(head, (ss_text){data, length}, head_first ? limits->max_head : limit,
                                head_first ? SS_HEAD_TOO_LARGE : SS_LINE_TOO_LONG, &line);
         if (answer != SS_OK)
-            return is_tls_hello(head, data, length) ? refuse(head, SS_TLS_HELLO) : answer;
+            return unfinished_line(head, (ss_text){data, length}, limits, answer);
         if (line.length == 0) {
             if (head->stage == AFTER_EMPTY_LINE)
                 return refuse(head, SS_BAD_LINE_END);

@@ -163,7 +163,11 @@ static void read_request(ss_loop *loop, ss_conn *conn) {
             ss_conn_end(loop, conn);
             return;
         }
-        if (count == 0 || count == SS_BROKEN) {
+        if (count == 0) {
+            ss_conn_refuse_now(loop, conn, SS_BODY_TRUNCATED);
+            return;
+        }
+        if (count == SS_BROKEN) {
             ss_conn_close(loop, conn);
             return;
         }

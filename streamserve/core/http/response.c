@@ -57,7 +57,8 @@ static const char *date_line(const ss_loop *loop, ss_http_shared *shared) {
 
 /* The lines that the server adds to a head, and the empty line. */
 static char *put_head_end(ss_loop *loop, const ss_conn *conn, char *at, int64_t body_length, int flags) {
-    at = put(at, date_line(loop, ss_http_shared_of(conn)), DATE_LENGTH);
+    if (!(flags & SS_SEND_DATED))
+        at = put(at, date_line(loop, ss_http_shared_of(conn)), DATE_LENGTH);
     if (flags & SS_SEND_LENGTH) {
         at = PUT(at, "Content-Length: ");
         at = put_decimal(at, (uint64_t)body_length);
