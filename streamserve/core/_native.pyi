@@ -418,6 +418,7 @@ class Lib:
     SS_ENGINE_ACK: int
     SS_ENGINE_PONG: int
     SS_ENGINE_OTHER: int
+    SS_ENGINE_MOST_DIGITS: int
     SS_ENGINE_OFFSET_MASK: int
     SS_ENGINE_HEAD_SHIFT: int
     SS_ENGINE_HEAD_MASK: int
@@ -425,6 +426,8 @@ class Lib:
     def ss_engine_read(self, packet: EnginePacket, data: bytes | CData, length: int, /) -> int: ...
     def ss_engine_begin(self, loop: CData, conn: int, config: EngineConfig, /) -> int: ...
     def ss_engine_answered(self, loop: CData, conn: int, /) -> int: ...
+    SS_ENGINE_MOST_TEXT: int
+    def ss_engine_acknowledge(self, loop: CData, conn: int, id: int, text: bytes, length: int, /) -> int: ...
 
     # enum ss_tls_want
     SS_TLS_READ: int

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Events", "can_take"]
 
 _ACK: int = lib.SS_ENGINE_ACK
+_NO_JSON = (ValueError, StopIteration, RecursionError)
 _NOBODY: dict[str, Any] = {}
 
 _WAYS = ("_handle_eio_message", "_handle_event", "_handle_event_internal", "_handle_ack")
@@ -45,7 +46,7 @@ class Events:
         direct: `_trigger_event` is not replaced by a subclass: a handler may be called without it.
     """
 
-    __slots__ = ("_direct", "_encode", "_loads", "_manager", "_reserved", "_server")
+    __slots__ = ("_codec", "_direct", "_encode", "_manager", "_plain", "_reserved", "_scan", "_server")
 
     def __init__(self, server: SocketIOServer, direct: bool) -> None:
         codec = server.writer.codec
@@ -53,7 +54,8 @@ class Events:
         self._server = server
         self._manager: FastManager = server.manager
         self._direct = direct
-        self._encode, self._loads = codec.encode, codec.loads
+        self._codec, self._encode, self._scan = codec, codec.encode, codec.scan
+        self._plain = codec.standard
         self._reserved = frozenset(server.reserved_events)
 
     def take(self, session: Session, kind: int, number: int, namespace: str, text: str) -> None:
@@ -62,15 +64,22 @@ class Events:
         Raises:
             MalformedPayload: its JSON is none of an event.
         """
-        server, data = self._server, self._loads(text)
-        if server._binary_packet and session.sid in server._binary_packet:
-            raise MalformedPayload("an event came before the attachments of the one before")
-        if kind == _ACK:
-            return server._handle_ack(session.sid, namespace, number, data)  # type: ignore[no-any-return]
+        server, manager = self._server, self._manager
+        try:
+            data, end = self._scan(text, 0)
+        except _NO_JSON:
+            end = -1
+        if end != len(text):
+            data = self._codec.loads(text)  # says what is wrong with it, or that only spaces follow
+        if (kind == _ACK or server._binary_packet) and self._is_no_event(session, kind, number, namespace, data):
+            return
         name = data[0] if data else None
         if name.__class__ is not str or name in self._reserved:
             raise MalformedPayload(NO_EVENT)
-        sid = self._manager.connected_sid(session.sid, namespace)
+        room = manager.rooms.get(namespace)
+        sid = room[None]._invm.get(session.sid) if room is not None else None
+        if manager.pending_connect or manager.pending_disconnect:
+            sid = manager.connected_sid(session.sid, namespace)
         if server.logger.isEnabledFor(logging.INFO):
             server.logger.info('received event "%s" from %s [%s]', name, sid, namespace)
         if sid is None:
@@ -82,26 +91,39 @@ class Events:
                 answer = server._trigger_event(name, namespace, sid, *data[1:])
             else:
                 answer = handler(sid, *data[1:])
-            if number < 0 or answer is server.not_handled:
-                return
-            values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
-            if namespace == "/" and session.handle >= 0 and server.sends_plainly():
-                try:
-                    text = f"43{number}{self._encode(values)}"
-                except Attached:
-                    self._acknowledge(session, number, namespace, values)
-                else:
-                    session.send_text(text)
-            else:
-                self._acknowledge(session, number, namespace, values)
+            if number >= 0 and answer is not server.not_handled:
+                self._acknowledge(session, number, namespace, answer)
         except Exception:  # of the handler, or its answer is none that can be sent
             server.logger.exception("handler of %r failed", name)
 
-    def _acknowledge(self, session: Session, number: int, namespace: str, values: list[Any]) -> None:
-        """The same with attachments, in any namespace, and for whoever looks at packets."""
+    def _is_no_event(self, session: Session, kind: int, number: int, namespace: str, data: Any) -> bool:
+        """Takes an acknowledgement.
+
+        Raises:
+            MalformedPayload: attachments of the packet before it have still to come.
+        """
+        if session.sid in self._server._binary_packet:
+            raise MalformedPayload("an event came before the attachments of the one before")
+        if kind == _ACK:
+            self._server._handle_ack(session.sid, namespace, number, data)
+        return kind == _ACK
+
+    def _acknowledge(self, session: Session, number: int, namespace: str, answer: Any) -> None:
+        """Sends what a handler returned."""
         server = self._server
-        if server.sends_plainly():
-            session.send_frames(server.writer.frames(packet.ACK, namespace, number, values))
-        else:
+        plainly = server.sends_plainly()
+        quickly = plainly and answer.__class__ is str and self._plain and namespace == "/"
+        if quickly and session.acknowledge(number, answer):
+            return
+        values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
+        if not plainly:
             ack = server.packet_class(packet.ACK, namespace=namespace, id=number, data=values)
             server._send_packet(session.sid, ack)
+            return
+        if namespace == "/":
+            try:
+                session.send_text(f"43{number}{self._encode(values)}")
+                return
+            except Attached:
+                pass
+        session.send_frames(server.writer.frames(packet.ACK, namespace, number, values))

@@ -20,12 +20,13 @@ from typing import Any
 
 from engineio import json as engineio_json
 
+from streamserve.core import lib
 from streamserve.engine.payloads import MalformedPayload
 
 __all__ = ["Attached", "JsonCodec"]
 
 _SEPARATORS = (",", ":")
-MOST_DIGITS = 100
+MOST_DIGITS: int = lib.SS_ENGINE_MOST_DIGITS
 """Digits of an integer that a client may send: Python's conversion of longer ones costs their square."""
 
 _EVERY = 33
@@ -72,17 +73,21 @@ class JsonCodec:
 
     Attributes:
         encode: data → its JSON; raises Attached where there are bytes in it.
+        standard: it is the standard library's.
+        scan: JSON, 0 → its value, the end of it. Raises ValueError, StopIteration or RecursionError, which `loads`
+            turns into what is meant. Long integers are not looked for: for what the core has looked at.
     """
 
     def __init__(self, module: Any = None) -> None:
         self.encode: Callable[[Any], str] = _standard_encoder()
         decoder: Any = JSONDecoder(parse_constant=_no_constant)
-        self._scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once
+        self.scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once
+        self.standard = module in (None, json, engineio_json)
         self._loads: Callable[[Any], Any] | None = None
         self._dumps: Callable[..., Any] | None = None
-        if module not in (None, json, engineio_json):
+        if not self.standard:
             self._dumps, self._loads = _compact(module), module.loads
-            self.encode = self._encode_by_module
+            self.encode, self.scan = self._encode_by_module, self._scan_by_module
 
     # ---- out
 
@@ -130,12 +135,15 @@ class JsonCodec:
                 return self._loads(text)
             if len(text) > MOST_DIGITS and _RUN.search(text[::_EVERY]):
                 return json.loads(text, parse_int=_checked_int, parse_constant=_no_constant)
-            value, end = self._scan(text, 0)
+            value, end = self.scan(text, 0)
         except (ValueError, StopIteration, RecursionError) as error:
             raise MalformedPayload(f"{text[:20]!r} is no JSON: {error}") from None
         if end != len(text) and not text[end:].isspace():
             raise MalformedPayload(f"behind the JSON {text[:20]!r} there is more")
         return value
+
+    def _scan_by_module(self, text: str, _: int) -> tuple[Any, int]:
+        return self.loads(text), len(text)
 
 
 def _compact(module: Any) -> Callable[..., Any]:

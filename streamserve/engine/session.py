@@ -39,6 +39,8 @@ __all__ = ["Frame", "Session"]
 
 _log = logging.getLogger("streamserve.engine")
 _send = lib.ss_ws_send
+_acknowledge = lib.ss_engine_acknowledge
+_MISUSE: int = lib.SS_MISUSE
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
 _ELSEWHERE: int = lib.SS_ELSEWHERE
@@ -149,6 +151,19 @@ class Session:
             self._overloaded(queued, (frame,))
         elif queued == _ELSEWHERE:
             self.send_frames((frame,))
+
+    def acknowledge(self, number: int, text: str) -> bool:
+        """Acknowledges an event in the default namespace with a text, made in the core: a third of the steps.
+
+        Returns:
+            False: nothing was sent, for JSON has it in another form, or something is in the way.
+        """
+        if self.handle < 0 or self.deflate is not None or not text.isascii():
+            return False
+        queued = _acknowledge(self._core, self.handle, number, text.encode(), len(text))
+        if queued > self.server.max_queue:
+            self._overloaded(queued, (f'43{number}["{text}"]',))
+        return queued != _MISUSE and queued != _ELSEWHERE
 
     def _write(self, frame: Frame) -> int:
         data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)

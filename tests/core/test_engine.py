@@ -50,6 +50,10 @@ def listening(loop: Loop) -> Iterator[Listening]:
         ("3", lib.SS_ENGINE_PONG, None),
         ("", OTHER, None),
         ("42/" + "n" * 600 + ',["a"]', OTHER, None),
+        ('42["a",' + "1" * 100 + "]", EVENT, (-1, "", '["a",' + "1" * 100 + "]")),
+        ('42["a",' + "1" * 101 + "]", OTHER, None),
+        ('42["' + "a" * 500 + '",' + "1" * 101 + "]", OTHER, None),
+        ('427["a",' + "12345678," * 40 + "0]", EVENT, (7, "", '["a",' + "12345678," * 40 + "0]")),
     ],
 )
 def test_only_what_is_plainly_an_event_is_read(message: str, kind: int, read: tuple[int, str, str] | None) -> None:
@@ -92,6 +96,26 @@ def records(listener: WebSocketListener, count: int) -> list[tuple[int, int, byt
                 )
             )
     return found
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, ""), (7, "x" * 100), (2**62, "it's /~ " * 128)])
+def test_an_event_is_acknowledged_with_a_text(listening: Listening, number: int, text: str) -> None:
+    listener = listening()
+    client, handle = listener.upgraded()
+    assert lib.ss_engine_acknowledge(listener.loop.core, handle, number, text.encode(), len(text)) == 0
+    assert client.recv(4096) == frame(TEXT, f'43{number}["{text}"]'.encode(), options=("unmasked",))
+
+
+@pytest.mark.parametrize("text", ['"', "\\", "\n", "\x7f", "é", "x" * 99 + "\x1f", "x" * 1025])
+def test_what_json_escapes_is_not_sent_as_it_is(listening: Listening, text: str) -> None:
+    listener = listening()
+    client, handle = listener.upgraded()
+    data, core = text.encode(), listener.loop.core
+    assert lib.ss_engine_acknowledge(core, handle, 1, data, len(data)) == lib.SS_MISUSE
+    assert lib.ss_engine_acknowledge(core, handle, -1, b"x", 1) == lib.SS_MISUSE
+    assert lib.ss_engine_acknowledge(core, handle + (1 << 40), 1, b"x", 1) == lib.SS_GONE
+    assert lib.ss_engine_acknowledge(core, handle, 1, b"x", 1) == 0
+    assert client.recv(4096) == frame(TEXT, b'431["x"]', options=("unmasked",))
 
 
 def test_events_reach_python_in_order_with_the_rest(listening: Listening) -> None:

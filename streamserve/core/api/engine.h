@@ -21,6 +21,8 @@ enum ss_engine_kind {
 #define SS_ENGINE_HEAD_MASK 1023
 #define SS_ENGINE_ID_SHIFT 30
 
+#define SS_ENGINE_MOST_DIGITS 100 /* of an integer in an event: turning digits into a number costs their square */
+
 typedef struct {
     int64_t id;    /* of the acknowledgement, -1: none is asked for */
     uint32_t json; /* where the array begins */
@@ -43,5 +45,10 @@ typedef struct {
 int ss_engine_begin(ss_loop *loop, int64_t conn, const ss_engine_config *config);
 /* An answer to a ping came in a message that the core could not read: compressed, or in pieces. */
 int ss_engine_answered(ss_loop *loop, int64_t conn);
+
+#define SS_ENGINE_MOST_TEXT 1024 /* bytes */
+/* Acknowledges an event in the default namespace with one text; answers as ss_ws_send does. SS_MISUSE, and nothing is
+ * sent: the text is longer than SS_ENGINE_MOST_TEXT, or has bytes that JSON escapes or that are not ASCII. */
+int64_t ss_engine_acknowledge(ss_loop *loop, int64_t conn, int64_t id, const char *text, int64_t length);
 
 #endif
