@@ -55,10 +55,10 @@ class Events:
         self._manager: FastManager = server.manager
         self._direct = direct
         self._codec, self._encode, self._scan = codec, codec.encode, codec.scan
-        self._plain = codec.standard
+        self._plain = codec.standard and server.sends_plainly()
         self._reserved = frozenset(server.reserved_events)
 
-    def take(self, session: Session, kind: int, number: int, namespace: str, text: str) -> None:
+    def take(self, session: Session, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
         """An event or acknowledgement; see EngineServer.take_events.
 
         Raises:
@@ -66,11 +66,11 @@ class Events:
         """
         server, manager = self._server, self._manager
         try:
-            data, end = self._scan(text, 0)
+            data, stop = self._scan(text, start)
         except _NO_JSON:
-            end = -1
-        if end != len(text):
-            data = self._codec.loads(text)  # says what is wrong with it, or that only spaces follow
+            stop = -1
+        if stop != end:
+            data = self._codec.loads(text[start:end])  # says what is wrong with it, or that only spaces follow
         if (kind == _ACK or server._binary_packet) and self._is_no_event(session, kind, number, namespace, data):
             return
         name = data[0] if data else None
@@ -80,18 +80,22 @@ class Events:
         sid = room[None]._invm.get(session.sid) if room is not None else None
         if manager.pending_connect or manager.pending_disconnect:
             sid = manager.connected_sid(session.sid, namespace)
-        if server.logger.isEnabledFor(logging.INFO):
+        if getattr(server.logger, "level", 0) <= logging.INFO:
             server.logger.info('received event "%s" from %s [%s]', name, sid, namespace)
         if sid is None:
             server.logger.warning("%s is not connected to namespace %s", session.sid, namespace)
             return
+        replaced = server.__dict__
         try:
             handler = server.handlers.get(namespace, _NOBODY).get(name)
-            if handler is None or name == "*" or not self._direct or "_trigger_event" in server.__dict__:
+            if handler is None or name == "*" or not self._direct or "_trigger_event" in replaced:
                 answer = server._trigger_event(name, namespace, sid, *data[1:])
             else:
                 answer = handler(sid, *data[1:])
-            if number >= 0 and answer is not server.not_handled:
+            if number < 0 or answer is server.not_handled:
+                return
+            quickly = answer.__class__ is str and namespace == "/" and self._plain and "_send_packet" not in replaced
+            if not quickly or "_send_eio_packet" in replaced or not session.acknowledge(number, answer):
                 self._acknowledge(session, number, namespace, answer)
         except Exception:  # of the handler, or its answer is none that can be sent
             server.logger.exception("handler of %r failed", name)
@@ -109,14 +113,10 @@ class Events:
         return kind == _ACK
 
     def _acknowledge(self, session: Session, number: int, namespace: str, answer: Any) -> None:
-        """Sends what a handler returned."""
+        """Sends what a handler returned, whatever it is and whoever looks at packets."""
         server = self._server
-        plainly = server.sends_plainly()
-        quickly = plainly and answer.__class__ is str and self._plain and namespace == "/"
-        if quickly and session.acknowledge(number, answer):
-            return
         values = [] if answer is None else list(answer) if isinstance(answer, tuple) else [answer]
-        if not plainly:
+        if not server.sends_plainly():
             ack = server.packet_class(packet.ACK, namespace=namespace, id=number, data=values)
             server._send_packet(session.sid, ack)
             return

@@ -65,7 +65,7 @@ MOST_OF_AN_INDEX = 20
 UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
 
 Environ = dict[str, Any]
-TakeEvent = Callable[[Session, int, int, str, str], None]
+TakeEvent = Callable[[Session, int, int, str, str, int, int], None]
 
 _log = logging.getLogger("streamserve.engine")
 
@@ -86,7 +86,7 @@ def _parsed(query: str) -> dict[str, list[str]]:
     return _remembered(query) if len(query) < LONGEST_REMEMBERED else parse_qs(query)
 
 
-def _not_told_apart(session: Session, kind: int, number: int, namespace: str, text: str) -> None:
+def _not_told_apart(*_: Any) -> None:
     raise AssertionError("the core was not asked for events")
 
 
@@ -136,7 +136,8 @@ class EngineServer(Server):  # type: ignore[misc]
         """Has events and acknowledgements of Socket.IO told apart by the core.
 
         Args:
-            take: called with the session and kind, ack id (-1: none), namespace, JSON.
+            take: called with the session and kind, ack id (-1: none), namespace, a text in which the JSON is, and where
+                that begins and ends.
             concurrent: events of one client need not wait for each other.
         """
         self.take_event, self.concurrent_events, self._config.events = take, concurrent, 1

@@ -158,9 +158,13 @@ class Session:
         Returns:
             False: nothing was sent, for JSON has it in another form, or something is in the way.
         """
-        if self.handle < 0 or self.deflate is not None or not text.isascii():
+        if self.handle < 0 or self.deflate is not None:
             return False
-        queued = _acknowledge(self._core, self.handle, number, text.encode(), len(text))
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return False
+        queued = _acknowledge(self._core, self.handle, number, data, len(data))
         if queued > self.server.max_queue:
             self._overloaded(queued, (f'43{number}["{text}"]',))
         return queued != _MISUSE and queued != _ELSEWHERE
@@ -285,14 +289,14 @@ class Session:
         if self._probe is probe:
             self._probe, self.upgrading = None, False
 
-    def event(self, kind: int, number: int, namespace: str, text: str) -> None:
-        """An event of Socket.IO that the core has told apart: see `handled`."""
+    def event(self, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
+        """An event of Socket.IO that the core has told apart, its JSON a part of text: see `handled`."""
         server = self.server
         if self._inbox is not None or not server.concurrent_events:
-            self.handled((kind, number, namespace, text))
+            self.handled((kind, number, namespace, text[start:end]))
             return
         try:
-            server.take_event(self, kind, number, namespace, text)
+            server.take_event(self, kind, number, namespace, text, start, end)
         except BaseException as error:
             self.failed(error)
 
@@ -301,7 +305,8 @@ class Session:
         if self._inbox is not None:
             self._inbox.put(message)
         elif message.__class__ is tuple and self.server.concurrent_events:
-            self.event(*message)
+            kind, number, namespace, text = message
+            self.event(kind, number, namespace, text, 0, len(text))
         else:
             self._take_in_order(message)
 
@@ -318,7 +323,8 @@ class Session:
     def _take(self, message: Any) -> None:
         kind = message.__class__
         if kind is tuple:
-            self.server.take_event(self, *message)
+            number, namespace, text = message[1:]
+            self.server.take_event(self, message[0], number, namespace, text, 0, len(text))
         elif kind is Close:
             self.lost(message)
         elif not self.closed:

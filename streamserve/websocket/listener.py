@@ -42,7 +42,7 @@ class Sockets:
         open: connection → its WebSocket, or the guest to which that was handed over: it has `_handler` and `_busy`,
             both true, and its `handled` gets every message in a runner. An event of Socket.IO comes to it as
             a tuple: kind (SS_ENGINE_EVENT, SS_ENGINE_ACK), ack id (-1: none), namespace, JSON; or as the arguments
-            of its `event`.
+            of its `event`: the same, with where the JSON begins and ends in a longer text.
     """
 
     def __init__(self, port: Port, high_water: int) -> None:
@@ -125,7 +125,7 @@ class Sockets:
             at = place & _OFFSET
             head = place >> _HEAD_SHIFT & _HEAD
             namespace = payloads[at - head : at].partition(",")[0] if head else "/"
-            guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads[at : at + (word >> _SHIFT)])
+            guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads, at, at + (word >> _SHIFT))
             if runner.task is not None or parts:
                 part(runner)
         if runner.identity is not None or runner.gr_context is not None:
