@@ -200,6 +200,28 @@ def test_the_first_message_of_a_turn_leaves_at_once_the_others_together(listenin
     assert listener.send(handle, b"four") == 0
 
 
+def test_a_peer_that_sent_several_messages_at_once_is_answered_at_once(listening: Listening) -> None:
+    listener = listening()
+    client, handle = listener.upgraded()
+    _, other = listener.upgraded()
+
+    def poll_for(messages: int) -> None:
+        while not (told := lib.ss_loop_poll(listener.loop.core, 20 * SECOND) >> 32):
+            pass
+        assert told == messages
+
+    client.sendall(frame(TEXT, b"a") + frame(TEXT, b"b"))
+    poll_for(2)
+    assert listener.send(handle, b"to a") == 6
+    assert listener.send(handle, b"to b") == 12
+    assert listener.send(other, b"to whom sent nothing") == 0
+    listener.poll()
+    assert client.recv(100) == b"\x82\x04to a\x82\x04to b"
+    client.sendall(frame(TEXT, b"c"))
+    poll_for(1)
+    assert listener.send(handle, b"to c") == 0
+
+
 def test_a_writer_is_told_when_its_queue_has_drained(loop: Loop, listening: Listening) -> None:
     listener = listening()
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)

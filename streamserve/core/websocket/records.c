@@ -50,22 +50,29 @@ char *ss_ws_room(ss_loop *loop) {
     return batch->payloads + batch->used;
 }
 
-void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, bool large) {
-    ss_ws_batch *batch = ss_ws_batch_of(loop);
-    int64_t *words = &batch->records[loop->message_count++ * SS_MESSAGE_WORDS];
+/* The next record, with whose it is. A peer that sent several at once is answered at once, too: what is sent to it in
+ * this turn waits for the turn's end from the first message on. */
+static int64_t *next_record(ss_loop *loop, ss_ws *ws) {
+    int64_t *words = &ss_ws_batch_of(loop)->records[loop->message_count++ * SS_MESSAGE_WORDS];
     words[0] = ws->stream.listener->number;
     words[1] = ss_io_handle(&ws->stream.io);
+    if (loop->message_count > 1 && words[1 - SS_MESSAGE_WORDS] == words[1])
+        ws->sent_poll = (uint32_t)loop->polls;
+    return words;
+}
+
+void ss_ws_report(ss_loop *loop, ss_ws *ws, int opcode, uint64_t length, bool large) {
+    ss_ws_batch *batch = ss_ws_batch_of(loop);
+    int64_t *words = next_record(loop, ws);
     words[2] = opcode | (int64_t)(length << SS_WS_LENGTH_SHIFT);
     words[3] = large ? -1 : (int64_t)batch->used;
     batch->kinds |= large || words[0] != batch->records[0] ? 1u : 1u << opcode;
     batch->used += large ? 0 : (uint32_t)length;
 }
 
-void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, size_t start, int64_t extra) {
+void ss_ws_report_part(ss_loop *loop, ss_ws *ws, int kind, size_t length, size_t start, int64_t extra) {
     ss_ws_batch *batch = ss_ws_batch_of(loop);
-    int64_t *words = &batch->records[loop->message_count++ * SS_MESSAGE_WORDS];
-    words[0] = ws->stream.listener->number;
-    words[1] = ss_io_handle(&ws->stream.io);
+    int64_t *words = next_record(loop, ws);
     words[2] = kind | (int64_t)(length - start) << SS_WS_LENGTH_SHIFT;
     words[3] = (int64_t)(batch->used + start) | extra;
     batch->kinds |= words[0] != batch->records[0] ? 1u : 1u << kind;

@@ -1,7 +1,8 @@
 /* What Python asks of a WebSocket: messages out, Close, and who is read.
  *
  * The first message of a turn of the loop leaves at once. What follows in the same turn is
- * queued, and leaves together when the next poll begins: many small messages are one system call. */
+ * queued, and leaves together when the next poll begins: many small messages are one system call.
+ * To a peer of which this turn has several messages, the first one waits too: see records.c. */
 
 #include "websocket/websocket.h"
 

@@ -94,9 +94,9 @@ static inline bool ss_ws_held_for_python(const ss_loop *loop, const ss_ws *ws) {
 /* records.c */
 bool ss_ws_has_room(ss_loop *loop, size_t length); /* for one more record with such a payload */
 char *ss_ws_room(ss_loop *loop);                   /* where the payload goes; the record follows */
-void ss_ws_report(ss_loop *loop, const ss_ws *ws, int opcode, uint64_t length, bool large);
+void ss_ws_report(ss_loop *loop, ss_ws *ws, int opcode, uint64_t length, bool large);
 /* A small message of which the part from `start` on counts; extra: more for its last word, above the offset. */
-void ss_ws_report_part(ss_loop *loop, const ss_ws *ws, int kind, size_t length, size_t start, int64_t extra);
+void ss_ws_report_part(ss_loop *loop, ss_ws *ws, int kind, size_t length, size_t start, int64_t extra);
 bool ss_ws_report_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *reason,
                         size_t length); /* false: no room */
 
