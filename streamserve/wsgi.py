@@ -16,6 +16,7 @@ from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
 from streamserve.gateway.endpoint import Endpoint
 from streamserve.gateway.forwarded import ForwardedHeaders
+from streamserve.gateway.queue_deadline import QueueDeadline, Record, Waiting
 from streamserve.gateway.refusals import Refusals
 from streamserve.gateway.response_head import HeadCache
 from streamserve.gateway.tls import TlsEndpoint
@@ -32,8 +33,6 @@ from streamserve.tls.certificates import load_certificates
 __all__ = ["WSGIServer", "announce"]
 
 _log = logging.getLogger("streamserve")
-
-Record = tuple[int, int, int, int]  # a request, as the core reports it (api.h)
 
 _DRAIN_CHECK = 0.02  # seconds between looks at whether the last responses are out
 
@@ -76,9 +75,10 @@ class WSGIServer:
         self.forwarding = ForwardedHeaders(proxies, settings.forwarded_parts) if proxies else None
         self.concurrency = settings.concurrency
         self.active = 0
-        self.waiting: deque[tuple[Endpoint, Record]] = deque()
+        self.waiting: deque[Waiting] = deque()
         self.access_log = open_access_log(log, settings.access_log, settings.access_log_format)
         self.refusals = Refusals(settings, self.access_log)
+        self._queue_deadline = QueueDeadline(self.waiting, settings, self.refusals)
         self.certificates = load_certificates(settings)
         if self.certificates is not None and settings.proxy_protocol == "on":
             raise ConfigurationError(
@@ -228,6 +228,7 @@ class WSGIServer:
     def _close_listeners(self) -> None:
         """Ends the listeners in the core, with their connections; of a parent's, a child closes its copies only."""
         self.waiting.clear()
+        self._queue_deadline.close()
         for number, endpoint in self._endpoints.items():
             lib.ss_listener_close(endpoint.core, number)
             endpoint.close()
@@ -253,7 +254,7 @@ class WSGIServer:
             self.active += 1
             endpoint.admit_one(record)
         elif len(self.waiting) < self.settings.queue:
-            self.waiting.append((endpoint, record))
+            self.waiting.append((self._queue_deadline.begin(endpoint.hub), endpoint, record))
         else:
             self.refusals.note_overload(record[1], self.concurrency, self.settings.queue)
             lib.ss_conn_refuse(self._core, record[1], lib.SS_OVERLOADED)
@@ -262,7 +263,7 @@ class WSGIServer:
         """Gives free places to requests that wait, in the order in which they came."""
         while self.waiting and self.active < self.concurrency:
             self.active += 1
-            endpoint, record = self.waiting.popleft()
+            _, endpoint, record = self.waiting.popleft()
             endpoint.admit_one(record)
 
     @property
@@ -284,6 +285,7 @@ class WSGIServer:
         config.body_timeout = _ns(settings.body_timeout)
         config.discard_timeout = _ns(settings.discard_timeout)
         config.discard_total = _ns(settings.discard_total)
+        config.body_rate = settings.body_rate
         config.write_timeout = _ns(settings.write_timeout)
         config.idle_timeout = _ns(settings.keep_alive_timeout)
         config.max_connections = settings.max_connections

@@ -95,6 +95,7 @@ class ListenerConfig(CData):
     max_buffers: int
     head_timeout: int
     body_timeout: int
+    body_rate: int
     write_timeout: int
     idle_timeout: int
     linger_timeout: int

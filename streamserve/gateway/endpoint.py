@@ -28,7 +28,8 @@ from streamserve.loop.waiter import Runner, Waiter
 from streamserve.websocket.listener import Sockets
 
 if TYPE_CHECKING:
-    from streamserve.wsgi import Record, WSGIServer
+    from streamserve.gateway.queue_deadline import Record
+    from streamserve.wsgi import WSGIServer
 
 _log = logging.getLogger("streamserve.wsgi")
 

@@ -65,6 +65,13 @@ class Refusals:
         text = f"refused with 503: concurrency={active} and queue={queue} are exhausted"
         self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text)
 
+    def note_wait(self, handle: int) -> None:
+        """A request has waited for a place for too long; before it is refused."""
+        size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
+        text = f"refused with 503: it waited queue_timeout={self._settings.queue_timeout} s for one of"
+        text += f" concurrency={self._settings.concurrency} places"
+        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text)
+
     def note_field(self, handle: int, text: str, refusal: int = lib.SS_BAD_FIELD_NAME) -> None:
         """A request has a header field that Python refuses; before it is refused."""
         size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)

@@ -107,6 +107,8 @@ class Settings:
         "Requests that run at once, each on a greenlet of its own.")
     queue: int = setting(1000, count(0, 1_000_000), "Concurrency",
         "Requests that wait for one of those greenlets; what comes on top is answered 503 with Retry-After.")
+    queue_timeout: float = setting(30.0, time(), "Concurrency",
+        "How long a request may wait for one; later it is answered 503 with Retry-After. 0: no deadline.")
     thread_idle_timeout: float = setting(60.0, time(zero="for ever"), "Concurrency",
         "How long a request's thread is kept for the next one, with what threading.local has there, such as"
         " connections. 0: for ever.")
@@ -147,6 +149,8 @@ class Settings:
         "From the first byte of a request until its head is complete; later is answered 408. 0: no deadline.")
     body_timeout: float = setting(30.0, time(), "Deadlines",
         "How long a request body may make no progress. 0: no deadline.")
+    body_rate: int = setting(240, size(1, 1 << 30, zero=True), "Deadlines",
+        "Bytes a second with which a request body must come at least, over body_timeout. 0: a byte in time is enough.")
     discard_timeout: float = setting(5.0, time(), "Deadlines",
         "The longest pause in an upload that was answered before its end and is now dropped. 0: no deadline.")
     discard_total: float = setting(30.0, time(), "Deadlines",

@@ -55,6 +55,8 @@ OTHER_VALUES = {
     "websocket_compression_threshold": "4k",
     "head_timeout": "500ms",
     "body_timeout": "2m",
+    "body_rate": "1k",
+    "queue_timeout": "5s",
     "discard_timeout": "2s",
     "discard_total": "1m",
     "write_timeout": "45s",

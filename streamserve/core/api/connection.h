@@ -9,7 +9,8 @@ typedef struct {
     uint64_t max_body;         /* bytes, 0: no limit */
     int64_t max_buffers;       /* bytes of all connections of the loop; above it requests get 503; 0: no limit */
     int64_t head_timeout;      /* ns, each; 0: none */
-    int64_t body_timeout;
+    int64_t body_timeout;      /* how long a body may pause... */
+    int64_t body_rate;         /* ...and the bytes a second that it must come with over that time; 0: any */
     int64_t write_timeout;
     int64_t idle_timeout;      /* keep-alive */
     int64_t linger_timeout;    /* how long input that means nothing is dropped before a close */

@@ -1,7 +1,7 @@
 /* A connection's life: its states, their legal moves, and what is done on entering each.
  *
- * This file, readiness.c and dropping.c are the driver of HTTP: they alone change a state,
- * set a deadline or free. What may free its connection says so.
+ * This file, readiness.c, dropping.c and progress.c are the driver of HTTP: they alone change
+ * a state, set a deadline or free. What may free its connection says so.
  *
  * HEAD reads a head (or idles), BODY completes a small body, REQUEST belongs to
  * Python. After the response: FLUSH while output is queued, DISCARD while an
@@ -108,13 +108,16 @@ void ss_conn_linger(ss_loop *loop, ss_conn *conn) {
 }
 
 /* Waits in FLUSH until what is queued is out, and with TLS our goodbye. */
-static void begin_flush(ss_loop *loop, ss_conn *conn, int64_t timeout_ns) {
+static void begin_flush(ss_loop *loop, ss_conn *conn, bool goodbye) {
     if (conn->state != SS_CONN_FLUSH) {
         ss_conn_move(loop, conn, SS_CONN_FLUSH);
         ss_in_settle(loop, &conn->stream, true);
     }
     conn->stream.ending = !conn->persist;
-    ss_conn_deadline(loop, conn, timeout_ns);
+    if (goodbye)
+        ss_progress_last_chance(loop, conn, ss_conn_config(conn)->linger_timeout);
+    else
+        ss_progress_await_room(loop, conn);
     if (conn->stream.tls)
         ss_tls_ask(loop, &conn->stream, SS_TLS_WRITE);
     if (ss_body_pending(conn) && conn->stream.io.ready & SS_READ)
@@ -130,7 +133,7 @@ void ss_conn_end(ss_loop *loop, ss_conn *conn) {
     }
     conn->persist = false;
     ss_in_release(loop, &conn->stream);
-    begin_flush(loop, conn, ss_conn_config(conn)->linger_timeout);
+    begin_flush(loop, conn, true);
 }
 
 static void begin_next_request(ss_loop *loop, ss_conn *conn) {
@@ -160,7 +163,7 @@ void ss_conn_after_response(ss_loop *loop, ss_conn *conn) {
         return;
     }
     if (ss_stream_unsent(stream)) {
-        begin_flush(loop, conn, ss_conn_config(conn)->write_timeout);
+        begin_flush(loop, conn, false);
         return;
     }
     ss_conn_end_tells(conn, false);
@@ -168,7 +171,7 @@ void ss_conn_after_response(ss_loop *loop, ss_conn *conn) {
         begin_discard(loop, conn);
     } else if (stream->tls && (body || !conn->persist) && ss_tls_owes_goodbye(stream)) {
         conn->persist = false;
-        begin_flush(loop, conn, ss_conn_config(conn)->linger_timeout);
+        begin_flush(loop, conn, true);
     } else if (body || (!conn->persist && (ss_stream_unread(stream) || stream->io.ready & SS_READ))) {
         ss_conn_linger(loop, conn);
     } else if (!conn->persist) {
@@ -210,14 +213,14 @@ void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
 void ss_conn_await_body(ss_loop *loop, ss_conn *conn) {
     loop->now = ss_clock(loop);
     conn->want_body = true;
-    ss_conn_deadline(loop, conn, ss_conn_config(conn)->body_timeout);
+    ss_progress_await_body(loop, conn);
 }
 
 /* Something is queued and the response goes on. stalled: something was before. */
 void ss_conn_response_goes_on(ss_loop *loop, ss_conn *conn, bool stalled) {
     conn->want_drain = conn->stream.out.bytes >= ss_conn_config(conn)->high_water;
     if (!stalled) /* more to send is no progress of the client */
-        ss_conn_deadline(loop, conn, ss_conn_config(conn)->write_timeout);
+        ss_progress_await_room(loop, conn);
 }
 
 /* The socket is of no more use: whoever waits on it for Python learns it now. */
@@ -243,7 +246,9 @@ void ss_conn_note_progress(ss_loop *loop, ss_conn *conn) {
     if (!sends || (stream->tls && !stream->tls->open))
         return;
     if (ss_stream_unsent(stream))
-        ss_conn_deadline(loop, conn, ss_conn_config(conn)->write_timeout);
+        ss_progress_await_room(loop, conn);
+    else if (conn->state == SS_CONN_REQUEST && conn->want_body)
+        ss_progress_waited(loop, conn, true);
     else if (conn->state == SS_CONN_REQUEST)
-        ss_conn_deadline(loop, conn, conn->want_body ? ss_conn_config(conn)->body_timeout : 0);
+        ss_conn_deadline(loop, conn, 0);
 }

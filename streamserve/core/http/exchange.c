@@ -31,6 +31,8 @@ int64_t ss_conn_read(ss_loop *loop, int64_t handle, char *into, int64_t capacity
             invite_body(loop, conn);
     }
     conn->expect_due = false;
+    if (count > 0)
+        ss_progress_body_came(conn, count);
     if (count == SS_WAIT)
         ss_conn_await_body(loop, conn);
     return count;

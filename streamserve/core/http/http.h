@@ -1,6 +1,6 @@
 /* HTTP/1 on a stream: the connection, its states, and what its files say to each other.
  *
- * connection.c, readiness.c and dropping.c are the driver: they alone change a state, set a
+ * connection.c, readiness.c, dropping.c and progress.c are the driver: they alone change a state, set a
  * deadline, or free. The others answer: request.c reads heads, body.c bodies, response.c writes.
  * exchange.c is what Python asks for, and protocol.c what HTTP is to its listener. */
 #ifndef SS_HTTP_H
@@ -62,6 +62,7 @@ typedef struct {
     ss_stream stream; /* first */
     uint8_t state;    /* enum ss_conn_state */
     uint8_t body_failed; /* enum ss_refusal that ended the request body */
+    uint8_t stalls;   /* how often the write deadline was looked at without progress */
     bool persist;     /* keep the connection after this response */
     bool chunked_body;
     bool expect_due;  /* the client waits for 100 Continue */
@@ -79,6 +80,9 @@ typedef struct {
     uint32_t piece_left; /* decoded bytes of a chunk that nobody took yet: they begin stream.in_held before in_start */
     uint64_t body_left; /* of a Content-Length body */
     uint64_t body_seen; /* decoded bytes so far, or dropped ones while discarding */
+    int64_t body_since; /* ns: when somebody began to wait for the body... */
+    int64_t body_credit; /* ...and how long that may last: see progress.c */
+    int64_t unconfirmed; /* bytes of the response that the kernel held when its deadline was looked at */
     int64_t drop_until; /* ns: an upload is dropped no longer, 0: as long as it goes on */
     char *kept_head; /* owned copy of the head's bytes, when Python must see them */
     ss_http1 head;
@@ -144,6 +148,14 @@ void ss_conn_linger(ss_loop *loop, ss_conn *conn);
 void ss_conn_after_response(ss_loop *loop, ss_conn *conn);
 void ss_conn_response_ended(ss_loop *loop, ss_conn *conn);
 void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal);
+
+/* progress.c */
+void ss_progress_await_body(ss_loop *loop, ss_conn *conn);
+void ss_progress_waited(ss_loop *loop, ss_conn *conn, bool goes_on);
+void ss_progress_body_came(ss_conn *conn, int64_t count);
+void ss_progress_await_room(ss_loop *loop, ss_conn *conn);
+void ss_progress_last_chance(ss_loop *loop, ss_conn *conn, int64_t timeout_ns);
+bool ss_progress_stalled(ss_loop *loop, ss_conn *conn);
 
 /* dropping.c */
 void ss_drop_begin(ss_loop *loop, ss_conn *conn);

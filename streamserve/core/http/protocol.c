@@ -102,6 +102,7 @@ void ss_listener_defaults(ss_listener_config *config) {
         .limits = {.max_line = 8192, .max_head = 65536, .max_fields = 100},
         .head_timeout = 15 * SS_SECOND,
         .body_timeout = 30 * SS_SECOND,
+        .body_rate = 240,
         .write_timeout = 60 * SS_SECOND,
         .idle_timeout = 75 * SS_SECOND,
         .linger_timeout = 2 * SS_SECOND,

@@ -30,6 +30,7 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
     }
     if (conn->want_body && has_body_bytes(loop, conn)) {
         conn->want_body = false;
+        ss_progress_waited(loop, conn, false);
         ss_conn_tell(loop, conn, SS_EVENT_BODY);
     }
     if (conn->want_end && stream->io.ready & SS_HUP) {
@@ -59,17 +60,24 @@ static void await_bytes(ss_loop *loop, ss_conn *conn) {
         ss_pending_add(loop, &conn->stream.io);
 }
 
+/* Of a body that is awaited, `have` bytes are here by now: its deadline moves. */
+static void note_body(ss_loop *loop, ss_conn *conn, uint64_t have) {
+    if (have <= conn->body_seen)
+        return;
+    ss_progress_waited(loop, conn, false);
+    ss_progress_body_came(conn, (int64_t)(have - conn->body_seen));
+    ss_progress_await_body(loop, conn);
+    conn->body_seen = have;
+}
+
 /* May free conn. */
 static void await_small_body(ss_loop *loop, ss_conn *conn) {
     if (ss_request_buffers_full(loop, conn)) {
         ss_conn_refuse_now(loop, conn, SS_BUFFERS_FULL);
         return;
     }
-    ss_conn_deadline(loop, conn, ss_conn_config(conn)->body_timeout);
-    if (conn->stream.io.ready & SS_READ)
-        ss_pending_add(loop, &conn->stream.io);
-    else
-        ss_in_settle(loop, &conn->stream, true);
+    note_body(loop, conn, ss_stream_unread(&conn->stream));
+    await_bytes(loop, conn);
 }
 
 /* May free conn. */
@@ -94,6 +102,7 @@ static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
     } else if (ss_request_awaits_body(conn)) {
         ss_conn_move(loop, conn, SS_CONN_BODY);
         conn->partial = false;
+        ss_progress_await_body(loop, conn);
         await_small_body(loop, conn);
     } else {
         report(loop, conn);
@@ -255,7 +264,8 @@ static void head_expired(ss_loop *loop, ss_conn *conn) {
 
 static void request_expired(ss_loop *loop, ss_conn *conn) {
     if (ss_stream_unsent(&conn->stream)) {
-        ss_conn_fail(loop, conn);
+        if (ss_progress_stalled(loop, conn))
+            ss_conn_fail(loop, conn);
     } else if (conn->want_body) {
         conn->body_failed = SS_BODY_TIMEOUT;
         conn->want_body = false;
@@ -275,6 +285,10 @@ void ss_conn_expired(ss_loop *loop, ss_io *io) {
         break;
     case SS_CONN_REQUEST:
         request_expired(loop, conn);
+        break;
+    case SS_CONN_FLUSH:
+        if (ss_progress_stalled(loop, conn))
+            ss_conn_close(loop, conn);
         break;
     case SS_CONN_DISCARD:
     case SS_CONN_LINGER:

@@ -29,7 +29,7 @@ static const struct {
     [SS_BAD_TRAILER] = {400, "a trailer field is malformed, forbidden or too much"},
     [SS_BODY_TOO_LARGE] = {413, "the request body is larger than the limit"},
     [SS_HEAD_TIMEOUT] = {408, "the request head did not arrive in time"},
-    [SS_BODY_TIMEOUT] = {408, "the request body made no progress in time"},
+    [SS_BODY_TIMEOUT] = {408, "the request body made no progress in time, or too little"},
     [SS_BODY_TRUNCATED] = {400, "the peer closed the connection before the end of the request body"},
     [SS_BAD_FORWARDED] = {400, "the forwarded headers are malformed or contradict each other"},
     [SS_BAD_PROXY_HEADER] = {0, "the connection does not begin with a PROXY protocol header in time"},

@@ -69,6 +69,7 @@ static void set_framing(ss_conn *conn) {
     conn->chunked_body = (flags & SS_CHUNKED) != 0;
     conn->body_left = head->framing.content_length;
     conn->body_seen = 0;
+    conn->body_credit = ss_conn_config(conn)->body_timeout;
     conn->body_failed = SS_REFUSAL_NONE;
     conn->response_started = false;
     conn->expect_due = (flags & SS_EXPECT) && (conn->chunked_body || conn->body_left);

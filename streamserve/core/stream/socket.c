@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 /* A short count means that the socket is drained, unless FIN is behind it; then
  * the bit stays, for the read that returns 0. */
@@ -35,6 +36,12 @@ ssize_t ss_socket_send(const ss_stream *stream, struct iovec *pieces, size_t cou
                           : sendmsg(stream->io.fd, &message, flags);
     while (sent < 0 && errno == EINTR);
     return sent;
+}
+
+/* Bytes that the kernel holds, and the peer's has not confirmed; -1: nobody knows. */
+int64_t ss_socket_unconfirmed(const ss_stream *stream) {
+    int count;
+    return ioctl(stream->io.fd, TIOCOUTQ, &count) < 0 ? -1 : count;
 }
 
 bool ss_socket_full(void) {
