@@ -353,6 +353,30 @@ class TestOtherServers:
             assert set(re.findall(r"--[a-z][a-z-]+", row.remedy)) <= flags, row
 
 
+class TestPageForUsersOfGunicorn:
+    PAGE = (DOCS / "coming-from-gunicorn.md").read_text()
+    ROWS = [  # noqa: RUF012
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in PAGE.partition("## Flags")[2].partition("## Signals")[0].splitlines()
+        if line.startswith("| `")
+    ]
+
+    @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+    def test_row_names_flags_and_keys_that_exist(self, row: list[str]) -> None:
+        ours = {entry.flag for entry in entries()} | {"--config", "-c", "-b"}
+        theirs = {flag for borrowed in BORROWED for flag in borrowed.flags}
+        left, right, key = row
+        for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", left):
+            assert flag in theirs or (flag in ours and right.startswith(("the same", "`" + flag)))
+        assert set(re.findall(r"--[a-z][a-z-]+", right)) <= ours
+        assert set(re.findall(r"\w+", key)) <= {entry.name for entry in entries()}
+
+    def test_every_setting_of_ours_with_a_name_of_gunicorn_is_in_it(self) -> None:
+        for borrowed in BORROWED:
+            if borrowed.setting and not borrowed.flags[-1].startswith(("--ssl", "--timeout")):  # uvicorn's
+                assert f"`{borrowed.flags[-1]}`" in self.PAGE
+
+
 class TestToml:
     def test_what_is_printed_reads_back_the_same(self) -> None:
         settings = read_settings(dict(OTHER_VALUES), {})
