@@ -48,7 +48,30 @@ def test_django_app(tmp_path: Path) -> None:
         assert client.get(f"{server.url}/missing/", timeout=60).status_code == 404
 
 
-UPLOAD = """
+UPLOAD_DJANGO = """
+import logging
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+logging.basicConfig()
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="for a test", LOGGING_CONFIG=None)
+
+
+def fail(request):
+    raise OSError("of the application")
+
+
+urlpatterns = [
+    path("read", lambda request: HttpResponse(len(request.body))),
+    path("form", lambda request: HttpResponse(len(request.POST))),
+    path("fail", fail),
+]
+app = get_wsgi_application()
+"""
+
+UPLOAD_FLASK = """
 from flask import Flask, request
 
 app = Flask(__name__)
@@ -65,10 +88,20 @@ def form():
 """
 
 
-@pytest.mark.parametrize("end", ["half-close", "reset", "bad chunk"])
 @pytest.mark.parametrize("path", ["/read", "/form"])
-def test_a_broken_upload_is_a_quiet_400_of_flask(tmp_path: Path, path: str, end: str) -> None:
-    (tmp_path / "site_module.py").write_text(UPLOAD)
+@pytest.mark.parametrize(
+    ("source", "end"),
+    [
+        (UPLOAD_FLASK, "half-close"),
+        (UPLOAD_FLASK, "reset"),
+        (UPLOAD_FLASK, "bad chunk"),
+        (UPLOAD_DJANGO, "half-close"),
+        (UPLOAD_DJANGO, "reset"),
+    ],
+    ids=lambda value: value if len(value) < 20 else "django" if "django" in value else "flask",
+)
+def test_a_broken_upload_is_a_quiet_400(tmp_path: Path, source: str, path: str, end: str) -> None:
+    (tmp_path / "site_module.py").write_text(source)
     length = "Transfer-Encoding: chunked" if end == "bad chunk" else "Content-Length: 100000"
     form = "Content-Type: application/x-www-form-urlencoded"
     with ServedCommand("site_module:app", "--access-log", "-", cwd=tmp_path) as server:
@@ -86,6 +119,19 @@ def test_a_broken_upload_is_a_quiet_400_of_flask(tmp_path: Path, path: str, end:
         output = server.stop()
     assert f'"POST {path} HTTP/1.1" 400' in output
     assert "Traceback" not in server.stderr and "ERROR" not in server.stderr
+
+
+def test_what_fails_in_django_itself_is_logged_behind_a_broken_upload_too(tmp_path: Path) -> None:
+    (tmp_path / "site_module.py").write_text(UPLOAD_DJANGO)
+    with ServedCommand("site_module:app", cwd=tmp_path) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with Client((host, int(port))) as client:
+            client.send(b"POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nzz")
+            client.finish()
+            assert client.response().status == 400
+        assert requests.get(f"{server.url}/fail", timeout=60).status_code == 500
+        server.stop()
+    assert "OSError: of the application" in server.stderr
 
 
 FLASK = """

@@ -2,10 +2,13 @@
 
 A framework logs a traceback and answers 500 for an exception that it does not know, and a broken upload is none of its
 business. Werkzeug, and Flask above it, has a class for that: an error that is of this class too becomes a quiet 400.
+Django has none. Its own documentation keeps such tracebacks out of the log by a filter (`skip_unreadable_post`); that
+is put in here, and its 500 becomes the 400 that the server has for the error.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import cache
 from typing import Any
@@ -21,6 +24,8 @@ def known_to_frameworks(error: Exception, status: int, message: str) -> Exceptio
         status: What is to be answered.
         message: What the answer says.
     """
+    if "django" in sys.modules:
+        quieten(logging.getLogger("django.request"), type(error))
     werkzeug = sys.modules.get("werkzeug.exceptions")
     if werkzeug is None:
         return error
@@ -29,6 +34,27 @@ def known_to_frameworks(error: Exception, status: int, message: str) -> Exceptio
     made: Exception = known.__new__(known, *error.args)
     made.__dict__.update(error.__dict__, code=status, description=message, response=None)
     return made
+
+
+class Quiet(logging.Filter):
+    """Drops what is logged of an error, or of one that was raised from it."""
+
+    def __init__(self, kind: type[Exception]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        while error is not None and not isinstance(error, self.kind):
+            error = error.__cause__
+        return error is None
+
+
+def quieten(logger: logging.Logger, kind: type[Exception]) -> None:
+    """Has a logger drop errors of that kind, once."""
+    if not any(isinstance(known, Quiet) for known in logger.filters):
+        logger.addFilter(Quiet(kind))
 
 
 @cache

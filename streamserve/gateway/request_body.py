@@ -166,11 +166,11 @@ class RequestBody:
 
     def _raise_broken(self) -> NoReturn:
         refusal = lib.ss_conn_broken(self._hub.core, self._connection)
-        if refusal <= 0:
-            gone = BrokenRequestBody("the client went away before its request body was complete", 400, 0)
-            raise known_to_frameworks(gone, gone.status, gone.message)
-        text = ffi.string(lib.ss_refusal_text(refusal)).decode()
         # What it says is kept, not the error: its traceback holds this frame, which holds the exchange.
-        self._exchange.broken = (f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
+        if refusal <= 0:
+            self._exchange.broken = ("the client went away before its request body was complete", 400, 0)
+        else:
+            text = ffi.string(lib.ss_refusal_text(refusal)).decode()
+            self._exchange.broken = (f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
         error = BrokenRequestBody(*self._exchange.broken)
         raise known_to_frameworks(error, error.status, error.message)

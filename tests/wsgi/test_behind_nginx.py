@@ -1,5 +1,7 @@
 """Early answers and cut responses through a real nginx with its defaults: it buffers, and speaks HTTP/1.0 to us."""
 
+import os
+import tempfile
 import threading
 from typing import Any
 
@@ -34,6 +36,24 @@ def test_an_early_answer_arrives(serve: Serve, extra: str, refused: bool) -> Non
             with Client(("127.0.0.1", nginx.port)) as client:
                 client.send(upload(size))
                 assert client.response().status == (413 if refused else 401)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nginx would run as the user of the server")
+@pytest.mark.parametrize(("settings", "status"), [({}, 200), ({"socket_mode": "0755"}, 502)])
+def test_a_unix_socket_lets_nginx_in_as_it_is_made(serve: Serve, settings: dict[str, str], status: int) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"through nginx"]
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        serve(app, listener=f"unix:{folder}/socket", **settings)
+        with (
+            Nginx(f"server {{ listen 80; location / {{ proxy_pass http://unix:{folder}/socket; }} }}", 0) as nginx,
+            Client(("127.0.0.1", nginx.port)) as client,
+        ):
+            client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert client.response().status == status
 
 
 @pytest.mark.parametrize("extra", ["", CHUNKED])
