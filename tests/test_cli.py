@@ -305,6 +305,15 @@ class TestServing:
             many = {f"X-{number}": "x" for number in range(5)}
             assert requests.get(server.url, headers=many, timeout=60).status_code == 431
 
+    @pytest.mark.parametrize("start", [["site_module", "--check-config"], ["run", "site_module.py"]])
+    def test_what_patching_cannot_mend_is_a_line_of_the_log(self, project: Path, start: list[str]) -> None:
+        (project / "sitecustomize.py").write_text("import socket\nkept = socket.socket()\n")
+        path = f"{project}:{Path(__file__).parents[1]}"
+        result = command(*start, cwd=project, PYTHONPATH=path)
+        assert re.fullmatch(
+            r"\d{4}-\S+ \S+ [+-]\d{4} WARNING sockets made before patching still block .*\n", result.stderr
+        )
+
     def test_what_the_application_logs_at_import_has_a_time(self, project: Path) -> None:
         (project / "talking.py").write_text(
             "import logging\nlogging.getLogger('streamserve.engine').warning('early')\n" + SITE

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 __all__ = ["MonkeyPatchWarning", "report"]
+
+_log = logging.getLogger("streamserve")
 
 _reported: set[str] = set()
 
@@ -14,9 +17,13 @@ class MonkeyPatchWarning(RuntimeWarning):
 
 
 def report(message: str) -> None:
-    """Warns, unless the same was said before."""
-    if message not in _reported:
-        _reported.add(message)
+    """Warns, unless the same was said before: in the log of a process that has one, which the command sees to."""
+    if message in _reported:
+        return
+    _reported.add(message)
+    if _log.handlers:
+        _log.warning(message)
+    else:
         warnings.warn(message, MonkeyPatchWarning, stacklevel=_outside())
 
 

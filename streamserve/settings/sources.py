@@ -110,12 +110,10 @@ def tell_unknown_variables(environ: Mapping[str, str]) -> None:
 
 
 def _is_of_kubernetes(variable: str, value: str) -> bool:
-    """Kubernetes sets these in every pod beside a service of our name."""
-    if variable == "STREAMSERVE_PORT":
-        return "://" in value
-    return (
-        re.fullmatch(r"STREAMSERVE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable) is not None
-    )
+    """Kubernetes sets these in every pod beside a service of our name, or of one like streamserve-web."""
+    if variable.endswith("_PORT") and "://" in value:
+        return True
+    return re.fullmatch(r"\w+_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable) is not None
 
 
 def _from_file(config: str) -> Layer:

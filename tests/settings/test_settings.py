@@ -304,7 +304,13 @@ class TestSources:
     def test_variable_that_is_not_known_is_told_and_one_of_kubernetes_is_not(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        kubernetes = {"STREAMSERVE_PORT": "tcp://10.0.0.1:8000", "STREAMSERVE_SERVICE_HOST": "10.0.0.1"}
+        kubernetes = {
+            "STREAMSERVE_PORT": "tcp://10.0.0.1:8000",
+            "STREAMSERVE_SERVICE_HOST": "10.0.0.1",
+            "STREAMSERVE_WEB_PORT": "tcp://10.0.0.1:8000",
+            "STREAMSERVE_WEB_SERVICE_PORT_HTTP": "8000",
+            "STREAMSERVE_WEB_PORT_8000_TCP_ADDR": "10.0.0.1",
+        }
         ours = {"STREAMSERVE_CONFIG": "x.toml", "STREAMSERVE_BACKLOG": "1"}
         tell_unknown_variables({**kubernetes, **ours, "PATH": "/bin", "STREAMSERVE_ZZZ": "1"})
         tell_unknown_variables({"STREAMSERVE_PORT": "8000"})
