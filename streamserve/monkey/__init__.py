@@ -24,6 +24,7 @@ from streamserve.monkey.patches import (
 from streamserve.monkey.psycopg import patch_psycopg
 from streamserve.monkey.psycopg2 import patch_psycopg2
 from streamserve.monkey.report import MonkeyPatchWarning
+from streamserve.monkey.sqlite3 import patch_sqlite3
 
 __all__ = [
     "MonkeyPatchWarning",
@@ -39,6 +40,7 @@ __all__ = [
     "patch_select",
     "patch_selectors",
     "patch_socket",
+    "patch_sqlite3",
     "patch_ssl",
     "patch_thread",
     "patch_time",

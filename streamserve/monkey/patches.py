@@ -112,6 +112,7 @@ def patch_all(
     contextvars: bool = True,
     selectors: bool | None = None,
     socketio: bool = False,
+    sqlite3: bool = True,
     **others: bool,
 ) -> bool:
     """Makes the standard library cooperative, as far as the arguments say; returns True.
@@ -123,6 +124,7 @@ def patch_all(
     Args:
         socket, dns, time, select, thread, ssl, queue: which modules. `thread` is `_thread` and `threading`.
         selectors: those of the module `selectors`; None: as `select`.
+        sqlite3: what finds a SQLite database locked waits in the loop.
         socketio: `socketio.Server` and `engineio.Server` are streamserve's, whatever `async_mode` they are made with.
         os, subprocess, signal, sys, builtins, contextvars, aggressive, Event: gevent's; accepted, without effect.
 
@@ -160,6 +162,10 @@ def patch_all(
         from streamserve.monkey.psycopg import patch_psycopg
 
         patch_psycopg()
+    if sqlite3:
+        from streamserve.monkey.sqlite3 import patch_sqlite3
+
+        patch_sqlite3()
     if socketio:
         # It stands above this room, beside the servers that it puts in.
         importlib.import_module("streamserve.socketio_patch").patch_socketio()

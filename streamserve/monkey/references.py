@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["Replacements", "is_ours", "replace_references"]
 
-_KEPT = ("_socket", "_queue")
+_KEPT = ("_socket", "_queue", "_sqlite3")
 """Compiled modules whose functions ours call in the end: they are not patched, nor what is named there."""
 
 _PACKAGE = __name__.partition(".")[0]
