@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from tests.apps.conftest import Connect, Serve
+from tests.support.server import eventually
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.redis import Redis
 
@@ -107,8 +108,7 @@ def test_a_redis_client_of_an_idle_thread_is_closed(serve: Serve, redis: Redis) 
         url = serve(REDIS.replace("URL", repr(redis.url)), "app", "--thread-idle-timeout", "200ms").url
         for path in ("/local", "/context"):
             ident = requests.get(url + path, timeout=60).text
-            while ident in open_clients() - before:
-                pass
+            eventually(lambda ident=ident: ident not in open_clients() - before, "it is closed")
 
 
 PSYCOPG = """

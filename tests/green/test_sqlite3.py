@@ -75,16 +75,16 @@ class Database:
         finally:
             connection.close()
 
-    def beside_writer(self, work: Work, holds: float = 0.05, before: Work | None = None, **options: Any) -> str:
+    def beside_writer(self, work: Work, stays: bool = False, before: Work | None = None, **options: Any) -> str:
         """Does `work` with a connection while a writer holds the lock; "ok", or the error.
 
         Args:
             work: What is done.
-            holds: Seconds for which the writer keeps the lock from when `work` begins.
+            stays: The writer keeps the lock until `work` has ended, not only for a moment from when it begins.
             before: What is done before the writer takes the lock.
             options: Of the connection.
         """
-        ready, locked, begun = self.kind.event(), self.kind.event(), self.kind.event()
+        ready, locked, begun, ended = (self.kind.event() for _ in range(4))
 
         def write() -> None:
             ready.wait()
@@ -92,7 +92,9 @@ class Database:
             connection.execute("INSERT INTO t VALUES ('writer')")
             locked.set()
             begun.wait()
-            self.kind.sleep(holds)
+            if stays:
+                ended.wait()
+            self.kind.sleep(0.05)
             connection.commit()
             connection.close()
 
@@ -111,6 +113,7 @@ class Database:
                 return f"{error.sqlite_errorname}: {error}"
             finally:
                 connection.close()
+                ended.set()
             return "ok"
 
         return str(self.kind.run([write, other])[1])
@@ -206,7 +209,7 @@ def test_the_timeout_is_the_programs(database: Database, options: dict[str, floa
             assert connection.execute("PRAGMA busy_timeout").fetchone() == (100,)
         connection.execute("INSERT INTO t VALUES (2)")
 
-    assert database.beside_writer(work, holds=0.5, **options) == LOCKED
+    assert database.beside_writer(work, stays=True, **options) == LOCKED
     assert database.rows() == [1, "writer"]
 
 
@@ -231,7 +234,7 @@ def test_who_has_read_and_may_not_write_is_told_at_once(database: Database, way:
             took.append(time.monotonic() - began)
             kept.clear()
 
-    assert database.beside_writer(work, holds=0.2, before=before, timeout=60) == LOCKED
+    assert database.beside_writer(work, stays=True, before=before, timeout=60) == LOCKED
     assert took[0] < 20, "as long as it may take, it is not the timeout"
 
 
