@@ -101,7 +101,9 @@ def _reject_misspelt(variable: str, by_variable: Mapping[str, Entry]) -> None:
 
 
 def tell_unknown_variables(environ: Mapping[str, str]) -> None:
-    """Warns of each STREAMSERVE_* variable that is none of ours, and is not set by Kubernetes either."""
+    """Warns of each STREAMSERVE_* variable that is none of ours and not of Kubernetes, and of gunicorn's arguments."""
+    if environ.get("GUNICORN_CMD_ARGS"):
+        _log.warning("GUNICORN_CMD_ARGS is not read; give its flags on the command line, or as keys of a file")
     known = {CONFIG_VARIABLE, *(entry.variable for entry in entries())}
     for variable, value in environ.items():
         if variable.startswith("STREAMSERVE_") and variable not in known and not _is_of_kubernetes(variable, value):

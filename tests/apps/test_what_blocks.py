@@ -1,5 +1,9 @@
 """docs/coming-from-gunicorn.md, "What lets others run": each row, while another request is answered or is not."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -108,3 +112,15 @@ def test_async_views_of_flask_are_served_side_by_side(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert answers == ["async"] * 8
+
+
+def test_multiprocessing_pool_hangs_as_the_page_says(tmp_path: Path) -> None:
+    """Its threads are greenlets here, and one of them reads a pipe in C; ProcessPoolExecutor asks `select` first."""
+    (tmp_path / "script.py").write_text("import multiprocessing\nprint(multiprocessing.Pool(1).map(abs, [-1]))\n")
+    command = [sys.executable, "-m", "streamserve", "run", "script.py"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE) as process:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(4)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # with the children of the pool

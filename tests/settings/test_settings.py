@@ -320,6 +320,12 @@ class TestSources:
             " for every interface",
         ]
 
+    def test_arguments_of_gunicorn_in_a_variable_are_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_unknown_variables({"GUNICORN_CMD_ARGS": "-w 4", "PORT": "80"})
+        assert [record.getMessage() for record in caplog.records] == [
+            "GUNICORN_CMD_ARGS is not read; give its flags on the command line, or as keys of a file"
+        ]
+
     def test_key_of_another_server_names_ours(self) -> None:
         assert "--concurrency" in refused_file("workers = 4")
         assert refused_file("accesslog = '-'").endswith("did you mean access_log?")
