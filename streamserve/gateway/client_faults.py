@@ -13,16 +13,16 @@ import sys
 from functools import cache
 from typing import Any
 
+from streamserve.errors import RemoteProtocolError
+
 __all__ = ["known_to_frameworks"]
 
 
-def known_to_frameworks(error: Exception, status: int, message: str) -> Exception:
+def known_to_frameworks(error: RemoteProtocolError) -> RemoteProtocolError:
     """Returns the error as one that the framework which is loaded answers by itself, if it has such a class.
 
     Args:
-        error: Of a class of ours whose instances keep what they are in their attributes.
-        status: What is to be answered.
-        message: What the answer says.
+        error: Of a class whose instances keep what they are in their attributes.
     """
     if "django" in sys.modules:
         quieten(logging.getLogger("django.request"), type(error))
@@ -31,8 +31,8 @@ def known_to_frameworks(error: Exception, status: int, message: str) -> Exceptio
         return error
     ours: Any = type(error)
     known = _both(ours, werkzeug.ClientDisconnected)
-    made: Exception = known.__new__(known, *error.args)
-    made.__dict__.update(error.__dict__, code=status, description=message, response=None)
+    made: RemoteProtocolError = known.__new__(known, *error.args)
+    made.__dict__.update(error.__dict__, code=error.status, description=error.message, response=None)
     return made
 
 

@@ -172,5 +172,4 @@ class RequestBody:
         else:
             text = ffi.string(lib.ss_refusal_text(refusal)).decode()
             self._exchange.broken = (f"the request body is broken: {text}", lib.ss_refusal_status(refusal), refusal)
-        error = BrokenRequestBody(*self._exchange.broken)
-        raise known_to_frameworks(error, error.status, error.message)
+        raise known_to_frameworks(BrokenRequestBody(*self._exchange.broken))  # no name here may hold it: a cycle

@@ -1,6 +1,7 @@
 """Programs that serve themselves by `socketio.run(app)`, or test themselves, under `streamserve run`."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,13 @@ def test_run_serves_until_a_handler_stops_it(run: Run, connect: Connect, mode: s
     assert client.call("echo", "hey", timeout=60) == "hey"
     assert requests.get(url, timeout=60).text == "page"
     client.emit("stop")
-    assert process.communicate(timeout=60) == ("over\n", "")
+    output, log = process.communicate(timeout=60)
+    assert output == "over\n"
+    *before, serving = log.splitlines()
+    assert [line.partition(" INFO    ")[2].partition(" means ")[0] for line in before] == (
+        [f"async_mode={mode!r}"] if mode else []
+    )
+    assert re.fullmatch(rf"[0-9].* INFO    streamserve \S+ serving app on {url} \(pid {process.pid}, \w+\)", serving)
     assert process.returncode == 0
 
 

@@ -41,7 +41,7 @@ def test_ipv6(serve: Serve) -> None:
     with running.client() as client:
         port = client.socket.getsockname()[1]
         client.send(GET % 1)
-        assert client.response().body == f"::1 {running.port} ::1 {port} /1".encode()
+        assert client.response().body == f"[::1] {running.port} ::1 {port} /1".encode()
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
