@@ -170,6 +170,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self.admission.end(eio_sid, name)
             if isinstance(session, Session) and session.ended is not None:
                 self._handle_disconnect(eio_sid, name, session.ended)
+            elif self.manager.sid_from_eio_sid(eio_sid, name) is not None:
+                pass
             elif eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
                 self.arrivals.begin(eio_sid)
 

@@ -117,8 +117,9 @@ class Polling:
 
     # ---- heartbeat
 
-    def begin_heartbeat(self) -> None:
-        """The client is in: it is asked for a sign of life from now on."""
+    def begin(self, first: Frame) -> None:
+        """The client is in: `first` is what it gets first, and it is asked for a sign of life from now on."""
+        self.waiting = Outbox((first, *self.waiting))
         self._set_timer(self._session.server.ping_interval)
 
     def answered(self) -> None:

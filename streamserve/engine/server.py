@@ -16,7 +16,7 @@ from engineio.server import Server
 
 from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
-from streamserve.engine.json_codec import JsonCodec
+from streamserve.engine.opening import new_name, open_packet
 from streamserve.engine.options import check_options
 from streamserve.engine.payloads import MalformedPayload, decode
 from streamserve.engine.probe import Probe
@@ -77,7 +77,6 @@ def _take_over(async_mode: str) -> None:
     _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
 
 
-_JSON = JsonCodec()
 _remembered = lru_cache(maxsize=64)(parse_qs)
 
 
@@ -161,15 +160,19 @@ class EngineServer(Server):  # type: ignore[misc]
         Raises:
             MalformedPayload: the handler of messages says so.
         """
-        if event != "message" or run_async or event not in self.handlers:
+        if event == "disconnect" or run_async or event not in self.handlers:
             return super()._trigger_event(event, *args, run_async=run_async)
         try:
             return self.handlers[event](*args)
         except MalformedPayload:
             raise
         except Exception:
-            self.logger.exception("message handler error")
-            return None
+            self.logger.exception("%s handler error", event)
+            return False if event == "connect" else None
+
+    def generate_id(self) -> str:
+        """The name of a client, which nobody can guess."""
+        return new_name()
 
     # ---- out
 
@@ -284,23 +287,32 @@ class EngineServer(Server):  # type: ignore[misc]
         session = Session(self, self.generate_id(), get_hub())
         self._served_by(session.hub)
         self.sockets[session.sid] = session
-        answer = self._trigger_event("connect", session.sid, environ, run_async=False)
+        try:
+            answer = self._trigger_event("connect", session.sid, environ, run_async=False)
+        except BaseException:  # a kill, a Timeout
+            self._forget(session)
+            raise
         if answer is not None and answer is not True:
-            self.sockets.pop(session.sid, None)  # the handler may have ended it too
-            session.closed = True
+            self._forget(session)
             return self._unauthorized(answer or None)  # type: ignore[no-any-return]
         if session.closed:
             raise Refused(BAD_REQUEST, "its connect handler has ended it")
-        session.send_frames((self._open_packet(session, transport),))
         session.connected = True
         if transport == "websocket":
             self._begin_with_websocket(session, environ)
             return None
-        session.begin_heartbeat()
+        session.begin_polling(open_packet(self, session.sid, "polling"))
         return polled(session.poll(), jsonp, self._cookie_headers(session.sid))
+
+    def _forget(self, session: Session) -> None:
+        """It did not come in; its connect handler may have ended it too."""
+        self.sockets.pop(session.sid, None)
+        session.closed = True
 
     def _served_by(self, hub: Hub) -> None:
         """A loop serves clients; those who polled one that is no more have nobody else to end them."""
+        if hub is self.hub and len(self._hubs) == 1:
+            return
         self.hub = hub
         self._hubs.add(hub)
         gone = {other for other in self._hubs if other.destroyed}
@@ -319,20 +331,7 @@ class EngineServer(Server):  # type: ignore[misc]
             raise
         for key in _OF_THE_HANDSHAKE:  # the environ is kept as long as the client; these are of no more use
             environ.pop(key, None)
-        session.attach(websocket)
-
-    def _open_packet(self, session: Session, transport: str) -> str:
-        upgrades = ["websocket"] if self.allow_upgrades and transport == "polling" else []
-        text, _ = _JSON.dumps(
-            {
-                "sid": session.sid,
-                "upgrades": [name for name in upgrades if name in self.transports],
-                "pingTimeout": int(self.ping_timeout * 1000),
-                "pingInterval": int((self.ping_interval + self.ping_interval_grace_period) * 1000),
-                "maxPayload": self.max_http_buffer_size,
-            }
-        )
-        return "0" + text
+        session.attach(websocket, open_packet(self, session.sid, "websocket"))
 
     def _cookie_headers(self, sid: str) -> list[tuple[str, str]]:
         if not self.cookie:

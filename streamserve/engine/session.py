@@ -204,9 +204,9 @@ class Session:
             self.polling = Polling(self)
         return self.polling
 
-    def begin_heartbeat(self) -> None:
-        """A client that polls is in: it is asked for a sign of life from now on."""
-        self._polls().begin_heartbeat()
+    def begin_polling(self, first: Frame) -> None:
+        """A client that polls is in: this is what it gets first, and from now on it is asked for a sign of life."""
+        self._polls().begin(first)
 
     def end_poll(self) -> None:
         """Has a poll that waits answered."""
@@ -255,14 +255,16 @@ class Session:
 
     # ---- WebSocket
 
-    def attach(self, websocket: WebSocket) -> None:
-        """Speaks WebSocket from now on: what waits is sent there."""
+    def attach(self, websocket: WebSocket, first: Frame | None = None) -> None:
+        """Speaks WebSocket from now on: what waits is sent there, behind a first frame."""
         self.handle, self.deflate = websocket.handle, websocket.deflate
         self._sockets = websocket.hand_over(self)
         self._probe = None
         self.upgraded, self.upgrading = True, False
         self.server.changed()
         lib.ss_engine_begin(self._core, self.handle, self.server.config())
+        if first is not None:
+            self._write(first)
         polling, self.polling = self.polling, None
         if polling is not None:
             waiting = [*polling.waiting]
@@ -305,8 +307,7 @@ class Session:
         if self._inbox is not None:
             self._inbox.put(message)
         elif message.__class__ is tuple and self.server.concurrent_events:
-            kind, number, namespace, text = message
-            self.event(kind, number, namespace, text, 0, len(text))
+            self.event(*message, 0, len(message[-1]))  # type: ignore[call-arg]
         else:
             self._take_in_order(message)
 
@@ -323,8 +324,7 @@ class Session:
     def _take(self, message: Any) -> None:
         kind = message.__class__
         if kind is tuple:
-            number, namespace, text = message[1:]
-            self.server.take_event(self, message[0], number, namespace, text, 0, len(text))
+            self.server.take_event(self, *message, 0, len(message[-1]))  # type: ignore[call-arg]
         elif kind is Close:
             self.lost(message)
         elif not self.closed:

@@ -64,7 +64,7 @@ def _field(line: bytes) -> tuple[str, str]:
     field = (key if key in _PLAIN else "HTTP_" + key, value.strip(" \t"))
     if "_" in name:
         field = ("_" + name, field[1])
-    if len(line) <= _LONGEST_LINE:
+    if len(line) <= _LONGEST_LINE and key != "SEC_WEBSOCKET_KEY":
         if len(_LINES) >= _MOST_LINES:
             _LINES.clear()
         _LINES[line] = field

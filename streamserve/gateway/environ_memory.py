@@ -176,6 +176,8 @@ class EnvironMemory:
             self._refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
             lib.ss_conn_refuse(self._core, handle, lib.SS_BAD_FIELD_NAME)
             raise RequestRefused() from None
+        if "HTTP_SEC_WEBSOCKET_KEY" in environ:
+            return environ  # no second handshake has the same: what others repeat keeps its place
         template = environ.copy()  # before the core promises to know it: this may fail
         slot = self._remember(handle, 0, self.templates, template)
         if self.forwarding is None or environ.keys().isdisjoint(FIELDS):

@@ -29,6 +29,20 @@ def test_who_joins_nothing_is_closed_by_polling(host: Host) -> None:
     eventually(lambda: not left_behind(sio), "nothing is left")
 
 
+def test_each_has_its_own_time_with_one_timer_for_all(wire: Open) -> None:
+    sio = SocketIOServer(connect_timeout=0.3)
+    first, joined, last = wire(sio), wire(sio), wire(sio)
+    joined.join()
+    for client in (first, last):
+        assert client.receive() == "1" and client.is_closed()
+    eventually(lambda: len(sio.arrivals) == 0, "nobody is waited for")
+    late = wire(sio)
+    assert late.receive() == "1" and late.is_closed()
+    sio.on("echo", lambda sid, data: data)
+    joined.send('421["echo","here"]')
+    assert joined.receive() == '431["here"]'
+
+
 def test_a_namespace_that_is_not_there_gives_no_more_time(wire: Open) -> None:
     client = wire(SocketIOServer(connect_timeout=0.05))
     client.send("40/nowhere,")
