@@ -12,14 +12,17 @@ PAGE = Path(__file__).with_name("connection-states.md")
 CORE = PAGE.parents[1] / "streamserve" / "core"
 
 CAUSES = {
-    ("HEAD", "BODY"): "the head is complete, its small Content-Length body is not",
+    ("HEAD", "BODY"): "the head is complete, its small or chunked body is not",
     ("HEAD", "REQUEST"): "the head is complete and the request reported",
     ("HEAD", "FLUSH"): "the core refuses, and the socket does not take the whole answer, or TLS is to say goodbye",
     ("HEAD", "LINGER"): "the core refuses: a bad head, the head deadline, too many connections",
     ("HEAD", "CLOSED"): "the peer is gone, or the idle deadline passed, or the server stops",
-    ("BODY", "REQUEST"): "the body is complete and the request reported",
+    ("BODY", "REQUEST"): "the body is complete, or larger than what is awaited, and the request reported",
     ("BODY", "FLUSH"): "the core refuses, and the socket does not take the whole answer",
-    ("BODY", "LINGER"): "the body deadline passed",
+    (
+        "BODY",
+        "LINGER",
+    ): "the core refuses: the body deadline, a bad chunk, a body that breaks off, too large, no memory",
     ("BODY", "CLOSED"): "the peer is gone",
     ("REQUEST", "HEAD"): "the response is out and the connection persists",
     ("REQUEST", "FLUSH"): "the response is complete, but part of it is queued",

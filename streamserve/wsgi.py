@@ -280,6 +280,7 @@ class WSGIServer:
         config.limits.max_head = settings.max_header_bytes
         config.limits.max_fields = settings.max_header_fields
         config.max_body = settings.max_body_bytes
+        config.buffered_chunked = settings.buffered_body
         config.max_buffers = settings.max_buffer_bytes
         config.head_timeout = _ns(settings.head_timeout)
         config.body_timeout = _ns(settings.body_timeout)

@@ -102,6 +102,7 @@ class ListenerConfig(CData):
     discard_timeout: int
     discard_total: int
     buffered_body: int
+    buffered_chunked: int
     high_water: int
     max_connections: int
     drain_limit: int
@@ -284,6 +285,7 @@ class Lib:
     SS_REQUEST_NEW_PEER: int
     SS_REQUEST_HAS_BODY: int
     SS_REQUEST_CHUNKED: int
+    SS_REQUEST_DECODED: int
     SS_REQUEST_EXPECT: int
     SS_REQUEST_HTTP10: int
     SS_REQUEST_UPGRADE: int
@@ -333,6 +335,7 @@ class Lib:
     def ss_conn_forget(self, loop: CData, conn: int, /) -> int: ...
     def ss_conn_address(self, loop: CData, conn: int, local: int, text: CData, capacity: int, /) -> int: ...
     def ss_conn_read(self, loop: CData, conn: int, into: CData, capacity: int, /) -> int: ...
+    def ss_conn_body_left(self, loop: CData, conn: int, /) -> int: ...
     def ss_conn_broken(self, loop: CData, conn: int, /) -> int: ...
     def ss_conn_hung_up(self, loop: CData, conn: int, /) -> int: ...
 

@@ -26,6 +26,7 @@ _NEW_BLOCK: int = lib.SS_REQUEST_NEW_BLOCK
 _NEW_TARGET: int = lib.SS_REQUEST_NEW_TARGET
 _NEW_PEER: int = lib.SS_REQUEST_NEW_PEER
 _HTTP10: int = lib.SS_REQUEST_HTTP10
+_DECODED: int = lib.SS_REQUEST_DECODED
 _FORM: int = lib.SS_REQUEST_FORM
 _METHOD: int = lib.SS_REQUEST_METHOD
 _METHOD_SHIFT: int = lib.SS_METHOD_SHIFT
@@ -154,6 +155,9 @@ class EnvironMemory:
         environ["REQUEST_METHOD"] = METHODS[method] or self._method(data)
         if flags & _HTTP10:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        if flags & _DECODED:
+            environ["CONTENT_LENGTH"] = str(lib.ss_conn_body_left(self._core, handle))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
 
     def _head_bytes(self, handle: int) -> bytes:

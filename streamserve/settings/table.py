@@ -123,6 +123,9 @@ class Settings:
         "Header fields in a request; more are answered 431.")
     max_body_bytes: int = setting(0, size(1, 1 << 50, zero=True), "Limits",
         "The largest request body; a larger one is answered 413. 0: no limit, the application decides.")
+    buffered_body: int = setting(1 << 20, size(1, 1 << 30, zero=True), "Limits",
+        "A chunked body up to this size is complete before the application runs, and has a CONTENT_LENGTH; a larger one"
+        " streams. 0: all stream.")
     max_buffer_bytes: int = setting(1 << 30, size(1 << 20, 1 << 50, zero=True), "Limits",
         "What all connections together may hold in buffers; above it requests are answered 503. 0: no limit.")
 

@@ -56,6 +56,7 @@ OTHER_VALUES = {
     "head_timeout": "500ms",
     "body_timeout": "2m",
     "body_rate": "1k",
+    "buffered_body": "64k",
     "queue_timeout": "5s",
     "discard_timeout": "2s",
     "discard_total": "1m",

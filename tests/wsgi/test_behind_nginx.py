@@ -56,6 +56,21 @@ def test_a_unix_socket_lets_nginx_in_as_it_is_made(serve: Serve, settings: dict[
             assert client.response().status == status
 
 
+def test_a_chunked_body_that_passes_through_has_a_length(serve: Serve) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("200 OK", [])
+        return [data]
+
+    running = serve(app)
+    with Nginx(SITE.format(CHUNKED + "proxy_request_buffering off;"), running.port) as nginx:
+        for size in (1, 300_000, MEGABYTE):
+            with Client(("127.0.0.1", nginx.port)) as client:
+                head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                client.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
+                assert client.response().body == b"x" * size
+
+
 @pytest.mark.parametrize("extra", ["", CHUNKED])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_cut_response_is_not_taken_for_the_whole(serve: Serve, extra: str, fails: bool) -> None:

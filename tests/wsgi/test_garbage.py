@@ -139,7 +139,7 @@ def test_a_request_is_freed_at_once_whatever_goes_wrong(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, app: Any, act: Callable[[Client], None], settings: Any
 ) -> None:
     monkeypatch.setattr(logging.getLogger("streamserve.wsgi"), "disabled", True)  # records keep the errors
-    running = serve(app, **settings)
+    running = serve(app, buffered_body=0, **settings)
     with running.client() as client:  # what is made once for all requests
         act(client)
     running.examine()

@@ -199,7 +199,7 @@ def test_a_refusal_names_its_limit_and_the_client(serve: Serve, caplog: pytest.L
 def test_a_broken_body_is_told_with_its_reason(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "streamserve.wsgi")
     stream = io.StringIO()
-    running = serve(app, log=stream)
+    running = serve(app, log=stream, buffered_body=0)
     request = b"POST /up HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n"
     assert running.ask(request).status == 400
     reason = "127.0.0.1 refused with 400: a chunk's size, extension or line end is malformed or too long"

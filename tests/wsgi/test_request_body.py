@@ -137,7 +137,7 @@ def test_a_large_body_streams(serve: Serve) -> None:
         ((b"Content-Length: 400000",), lambda data: data),
         ((b"Transfer-Encoding: chunked",), lambda data: b"%x\r\n%b\r\n" % (len(data), data)),
     ):
-        client = serve(app).client()
+        client = serve(app, buffered_body=16384).client()
         client.send(head(*fields))
         for number in range(4):
             client.send(pack(b"x" * 99_999 + b"%d" % number))
@@ -172,7 +172,7 @@ def breaking(caught: list[BaseException]) -> Any:
 )
 def test_an_early_end_raises_and_is_400(serve: Serve, caplog: pytest.LogCaptureFixture, request_bytes: bytes) -> None:
     caught: list[BaseException] = []
-    running = serve(breaking(caught))
+    running = serve(breaking(caught), buffered_body=0)
     client = running.client()
     client.send(request_bytes)
     client.finish()
@@ -203,7 +203,7 @@ def test_a_reset_raises(serve: Serve) -> None:
 )
 def test_a_bad_chunk_raises_and_is_400(serve: Serve, bad: bytes) -> None:
     caught: list[BaseException] = []
-    client = serve(breaking(caught)).client()
+    client = serve(breaking(caught), buffered_body=0).client()
     client.send(head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n" + bad + head(method=b"GET"))
     response = client.response()
     assert response.status == 400 and response.closes and client.ended()
@@ -218,7 +218,7 @@ def test_an_application_may_answer_a_broken_body_itself(serve: Serve) -> None:
         start_response("422 Mine", [])
         return [b"mine"]
 
-    client = serve(app).client()
+    client = serve(app, buffered_body=0).client()
     client.send(head(b"Transfer-Encoding: chunked") + b"zz\r\n" + head(method=b"GET"))
     response = client.response()
     assert (response.status, response.body, response.closes) == (422, b"mine", True)
@@ -235,7 +235,7 @@ def test_a_server_error_over_a_broken_body_gives_way_to_400(serve: Serve, status
         start_response(status, [])
         return [b"traceback"]
 
-    client = serve(app).client()
+    client = serve(app, buffered_body=0).client()
     client.send(head(b"Transfer-Encoding: chunked") + b"zz\r\n" + head(method=b"GET"))
     response = client.response()
     assert response.status == 400 and b"traceback" not in response.body and response.closes
@@ -406,7 +406,7 @@ def test_one_greenlet_reads_the_body_while_another_one_sends(serve: Serve) -> No
         reader.join(60)
         yield b"read" if reader.dead else b"stuck"
 
-    running = serve(application)
+    running = serve(application, buffered_body=0)
     with running.client(receive_buffer=4096) as client:
         client.send(head(b"Transfer-Encoding: chunked") + b"a\r\n0123456789\r\n")
         eventually(lambda: running.count(lib.SS_COUNT_QUEUED_BYTES) > 65536, "the sender parks")

@@ -305,7 +305,7 @@ def test_upload_that_breaks_off_is_no_short_body(
         start_response("200 OK", [])
         return []
 
-    running = serve(read, certfile=certificate)
+    running = serve(read, certfile=certificate, buffered_body=0)
     with TlsClient(running.addresses[0], authority.trust()) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n1000\r\n" % framing + b"x" * 3000)
         eventually(lambda: running.count(lib.SS_COUNT_REQUESTS), "the request came")

@@ -17,6 +17,7 @@ typedef struct {
     int64_t discard_timeout;   /* the rest of an upload that was answered early: the longest pause in it... */
     int64_t discard_total;     /* ...and how long it is dropped in all */
     uint32_t buffered_body;    /* a Content-Length body up to this size is read before the request is reported */
+    uint32_t buffered_chunked; /* likewise a chunked one, which then counts as one of a known length; 0: none */
     uint32_t high_water;       /* bytes of queued output at which a writer should park */
     uint32_t max_connections;  /* of this listener; 0: no limit */
     uint32_t drain_limit;      /* unread body bytes dropped to keep a connection alive */
@@ -70,6 +71,8 @@ int ss_conn_address(ss_loop *loop, int64_t conn, int local, char *text, int capa
  * SS_WAIT (an SS_EVENT_BODY will come), SS_BROKEN or SS_GONE. */
 int64_t ss_conn_read(ss_loop *loop, int64_t conn, char *into, int64_t capacity);
 /* The first read that finds nothing sends 100 Continue to a client that waits for it. */
+/* The bytes of a body that came with its head, which are still to be read. */
+int64_t ss_conn_body_left(ss_loop *loop, int64_t conn);
 int ss_conn_broken(ss_loop *loop, int64_t conn);   /* enum ss_refusal that broke the body, else 0 */
 /* Whether the peer of a request has hung up, or sends no more; SS_GONE, SS_MISUSE. While it
  * has not, an SS_EVENT_BODY will come when it does. */

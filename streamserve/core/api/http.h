@@ -154,6 +154,7 @@ enum ss_request_flag {
     SS_REQUEST_UPGRADE = 128,   /* the client offers an upgrade */
     SS_REQUEST_FORM = 256,      /* target is not in origin form */
     SS_REQUEST_METHOD = 512,    /* the method is not GET: bits from SS_METHOD_SHIFT on name it */
+    SS_REQUEST_DECODED = 2048,  /* the body was chunked and is complete: ss_conn_body_left is its length */
     SS_REQUEST_AGAIN = 1024     /* alone: zero, and the page is that of this connection's last request */
 };
 #define SS_REQUEST_WORDS 4

@@ -2,23 +2,40 @@
  *
  * Nothing is read from the socket before somebody asks, so a slow application
  * slows its client down and nothing piles up. A Content-Length body goes from
- * the socket into the reader's own memory. */
+ * the socket into the reader's own memory. Small bodies alone are awaited before the
+ * application runs: a chunked one is decoded in place then, and is one of a known length,
+ * which is what applications understand. The buffer grows as its bytes come. */
 
 #include "http/http.h"
-
-#define CHUNKED_ROOM 4608u /* bytes: the longest chunk line, and some data behind it */
 
 bool ss_body_pending(const ss_conn *conn) {
     return conn->chunked_body ? !conn->chunked.done : conn->body_left > 0;
 }
 
+/* Does a chunked body end within what was read? */
+static bool ends_at_hand(const ss_conn *conn) {
+    ss_chunked probe = conn->chunked;
+    const char *data = conn->stream.in + conn->stream.in_start;
+    uint32_t left = ss_stream_unread(&conn->stream), used;
+    ss_span body;
+    while (left && !probe.done) {
+        if (ss_chunked_next(&probe, data, left, &used, &body) != SS_OK)
+            return false;
+        data += used;
+        left -= used;
+    }
+    return probe.done;
+}
+
 /* May the rest be dropped so that the connection lives? Not when the client
- * still waits for 100 Continue (nobody knows whether it will send the body), and
- * not when the rest is large. */
+ * still waits for 100 Continue (nobody knows whether it will send the body),
+ * not when the rest is large, or nobody knows how large. */
 bool ss_body_droppable(const ss_conn *conn) {
     if (conn->expect_due || conn->body_failed)
         return false;
-    return conn->chunked_body || conn->body_left <= ss_conn_config(conn)->drain_limit;
+    if (conn->chunked_body)
+        return ends_at_hand(conn);
+    return conn->body_left <= ss_conn_config(conn)->drain_limit || conn->body_left <= ss_stream_unread(&conn->stream);
 }
 
 static int64_t failed(ss_conn *conn, enum ss_refusal refusal) {
@@ -125,6 +142,50 @@ static int64_t read_chunked(ss_loop *loop, ss_conn *conn, char *into, size_t cap
         }
     }
     return take_piece(loop, conn, into, capacity);
+}
+
+/* Only decoded bytes shall stand before the unread ones. */
+static void close_gap(ss_conn *conn) {
+    ss_stream *stream = &conn->stream;
+    uint32_t gap = stream->in_held - conn->piece_left;
+    if (!gap)
+        return;
+    char *unread = stream->in + stream->in_start;
+    memmove(unread - gap, unread, ss_stream_unread(stream));
+    stream->in_start -= gap;
+    stream->in_end -= gap;
+    stream->in_held -= gap;
+}
+
+/* Decodes, in place, what has come of a body that is awaited; the decoded bytes are one piece, which waits.
+ * SS_OK: it has ended, and is one of a known length from now on; SS_NEED_DATA, also where it has become larger
+ * than what is awaited; SS_ERROR: conn->chunked.refusal says why. */
+int ss_body_collect(ss_conn *conn) {
+    ss_stream *stream = &conn->stream;
+    uint32_t most = ss_conn_config(conn)->buffered_chunked;
+    while (!conn->chunked.done && ss_stream_unread(stream) && conn->piece_left <= most) {
+        char *raw = stream->in + stream->in_start;
+        uint32_t used = 0;
+        ss_span body = {0};
+        int answer = ss_chunked_next(&conn->chunked, raw, ss_stream_unread(stream), &used, &body);
+        if (answer == SS_ERROR)
+            return answer;
+        memmove(raw - stream->in_held + conn->piece_left, raw + body.offset, body.length);
+        conn->piece_left += body.length;
+        stream->in_start += used;
+        stream->in_held += used;
+        if (answer == SS_NEED_DATA)
+            break;
+    }
+    close_gap(conn);
+    if (!conn->chunked.done)
+        return SS_NEED_DATA;
+    stream->in_start -= stream->in_held;
+    conn->body_left = conn->piece_left;
+    stream->in_held = conn->piece_left = 0;
+    conn->chunked_body = false;
+    conn->decoded = true;
+    return SS_OK;
 }
 
 /* Decoded bytes of the body: the count, 0 at its end, SS_WAIT, or SS_BROKEN: conn->body_failed

@@ -65,7 +65,7 @@ static int64_t drop_body(ss_loop *loop, ss_conn *conn) {
     if (count == SS_WAIT)
         return count;
     conn->body_seen = seen + (count > 0 ? (uint64_t)count : 0);
-    if (count < 0 || conn->body_seen > ss_conn_config(conn)->drain_limit)
+    if (count < 0)
         conn->persist = false;
     return count;
 }

@@ -38,6 +38,11 @@ int64_t ss_conn_read(ss_loop *loop, int64_t handle, char *into, int64_t capacity
     return count;
 }
 
+int64_t ss_conn_body_left(ss_loop *loop, int64_t handle) {
+    const ss_conn *conn = ss_conn_find(loop, handle);
+    return conn ? (int64_t)conn->body_left : SS_GONE;
+}
+
 int ss_conn_broken(ss_loop *loop, int64_t handle) {
     const ss_conn *conn = ss_conn_find(loop, handle);
     return conn ? conn->body_failed : SS_GONE;
@@ -223,7 +228,7 @@ int ss_conn_detach(ss_loop *loop, int64_t handle, char *into, int64_t capacity, 
         return SS_GONE;
     const ss_stream *stream = &conn->stream;
     uint32_t unread = ss_stream_unread(stream);
-    if (conn->state != SS_CONN_REQUEST || stream->tls || stream->out.first || conn->piece_left ||
+    if (conn->state != SS_CONN_REQUEST || stream->tls || stream->out.first || conn->piece_left || conn->decoded ||
         (int64_t)unread > capacity)
         return SS_MISUSE;
     if (unread)

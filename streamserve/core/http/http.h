@@ -49,7 +49,7 @@ typedef struct {
 
 enum ss_conn_state {
     SS_CONN_HEAD = 0, /* idle, or reading a request head */
-    SS_CONN_BODY,     /* reading a body small enough to be reported with its head */
+    SS_CONN_BODY,     /* reading a body that is to be reported with its head: small, or chunked */
     SS_CONN_REQUEST,  /* the request is with Python */
     SS_CONN_FLUSH,    /* the response is complete, the output queue is not empty */
     SS_CONN_DISCARD,  /* the response is out, the rest of the request body is dropped */
@@ -65,6 +65,7 @@ typedef struct {
     uint8_t stalls;   /* how often the write deadline was looked at without progress */
     bool persist;     /* keep the connection after this response */
     bool chunked_body;
+    bool decoded;     /* it was chunked, and is complete in the buffer: body_left is its length */
     bool expect_due;  /* the client waits for 100 Continue */
     bool response_started;
     bool end_tells;   /* only the end of the connection tells that of the response: until then a close is a reset */
@@ -120,8 +121,10 @@ int ss_request_proxy_header(ss_conn *conn);
 bool ss_request_buffers_full(const ss_loop *loop, const ss_conn *conn);
 
 /* body.c */
+#define CHUNKED_ROOM 4608u /* bytes: the longest chunk line, and some data behind it */
 bool ss_body_pending(const ss_conn *conn);
 bool ss_body_droppable(const ss_conn *conn);
+int ss_body_collect(ss_conn *conn);
 int64_t ss_body_read(ss_loop *loop, ss_conn *conn, char *into, size_t capacity);
 
 /* response.c */

@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "http/http.h"
 
+#define HEAD_ROOM 256u /* bytes: what is read of a head at least */
+
 /* ---- while a request is with Python ---- */
 
 static void flush(ss_loop *loop, ss_conn *conn) {
@@ -49,7 +51,7 @@ static void report(ss_loop *loop, ss_conn *conn) {
     ss_request_report(loop, conn);
     ss_conn_move(loop, conn, SS_CONN_REQUEST);
     ss_conn_deadline(loop, conn, 0);
-    if (!ss_stream_unread(&conn->stream))
+    if (!ss_stream_unread(&conn->stream) && !conn->stream.in_held)
         ss_in_release(loop, &conn->stream);
 }
 
@@ -80,6 +82,57 @@ static void await_small_body(ss_loop *loop, ss_conn *conn) {
     await_bytes(loop, conn);
 }
 
+/* Bodies that are awaited may hold half of all buffers: the rest is for who needs less. */
+static bool too_much_awaited(const ss_loop *loop, const ss_conn *conn) {
+    const ss_listener_config *config = ss_conn_config(conn);
+    bool large = conn->piece_left > config->buffered_body;
+    return large && config->max_buffers && ss_streams_of(loop)->held_bytes > config->max_buffers / 2;
+}
+
+/* More of a chunked body is to come. May free conn. */
+static void await_chunks(ss_loop *loop, ss_conn *conn) {
+    uint64_t most = ss_conn_config(conn)->max_body;
+    bool nothing = !conn->piece_left && !ss_stream_unread(&conn->stream);
+    if (most && conn->piece_left > most) {
+        ss_conn_refuse_now(loop, conn, SS_BODY_TOO_LARGE);
+    } else if (ss_request_buffers_full(loop, conn) || too_much_awaited(loop, conn)) {
+        ss_conn_refuse_now(loop, conn, SS_BUFFERS_FULL);
+    } else if (conn->piece_left > ss_conn_config(conn)->buffered_chunked) {
+        conn->body_seen = 0; /* of what the application reads */
+        report(loop, conn);
+    } else {
+        if (conn->expect_due && nothing)
+            (void)ss_response_invite_body(loop, conn);
+        conn->expect_due = false;
+        await_bytes(loop, conn);
+    }
+}
+
+/* May free conn. */
+static void advance_chunks(ss_loop *loop, ss_conn *conn) {
+    uint64_t most = ss_conn_config(conn)->max_body;
+    int answer = ss_body_collect(conn);
+    note_body(loop, conn, conn->decoded ? conn->body_left : conn->piece_left);
+    if (answer == SS_ERROR)
+        ss_conn_refuse_now(loop, conn, conn->chunked.refusal);
+    else if (answer == SS_NEED_DATA)
+        await_chunks(loop, conn);
+    else if (most && conn->body_left > most)
+        ss_conn_refuse_now(loop, conn, SS_BODY_TOO_LARGE);
+    else
+        report(loop, conn);
+}
+
+/* May free conn. */
+static void advance_body(ss_loop *loop, ss_conn *conn) {
+    if (conn->chunked_body)
+        advance_chunks(loop, conn);
+    else if (ss_stream_unread(&conn->stream) >= conn->body_left)
+        report(loop, conn);
+    else
+        await_small_body(loop, conn);
+}
+
 /* May free conn. */
 static void await_head(ss_loop *loop, ss_conn *conn) {
     if (!conn->partial && !conn->last_chance) /* a server that stops has set a shorter one */
@@ -103,7 +156,7 @@ static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
         ss_conn_move(loop, conn, SS_CONN_BODY);
         conn->partial = false;
         ss_progress_await_body(loop, conn);
-        await_small_body(loop, conn);
+        advance_body(loop, conn);
     } else {
         report(loop, conn);
     }
@@ -132,10 +185,7 @@ static void advance(ss_loop *loop, ss_conn *conn) {
         return;
     }
     if (conn->state == SS_CONN_BODY) {
-        if (ss_stream_unread(stream) >= conn->body_left)
-            report(loop, conn);
-        else
-            await_small_body(loop, conn);
+        advance_body(loop, conn);
         return;
     }
     if (!ss_stream_unread(stream)) {
@@ -157,27 +207,30 @@ static void advance(ss_loop *loop, ss_conn *conn) {
     }
 }
 
+/* Nothing more comes. May free conn. */
+static void input_ended(ss_loop *loop, ss_conn *conn, bool broken) {
+    if (broken)
+        ss_conn_close(loop, conn);
+    else if (conn->state == SS_CONN_HEAD)
+        ss_conn_end(loop, conn);
+    else
+        ss_conn_refuse_now(loop, conn, SS_BODY_TRUNCATED);
+}
+
 /* Reads once into the read buffer and parses; what is left waits for a turn.
  * Requests that are buffered already are parsed before more is read. May free conn. */
 static void read_request(ss_loop *loop, ss_conn *conn) {
     ss_stream *stream = &conn->stream;
     uint32_t buffered = ss_stream_unread(stream);
     bool body = conn->state == SS_CONN_BODY;
-    if (stream->io.ready & SS_READ && (!buffered || conn->partial || (body && buffered < conn->body_left))) {
-        uint32_t room = body ? (uint32_t)conn->body_left - buffered : 256;
+    bool wants = !buffered || conn->partial || (body && (conn->chunked_body || buffered < conn->body_left));
+    if (stream->io.ready & SS_READ && wants) {
+        uint32_t room = !body ? HEAD_ROOM : conn->chunked_body ? CHUNKED_ROOM : (uint32_t)conn->body_left - buffered;
         int64_t count = SS_BROKEN;
         if (ss_in_reserve(loop, stream, room) == SS_OK)
             count = ss_stream_receive(loop, stream, stream->in + stream->in_end, stream->in_capacity - stream->in_end);
-        if (count == 0 && conn->state == SS_CONN_HEAD) {
-            ss_conn_end(loop, conn);
-            return;
-        }
-        if (count == 0) {
-            ss_conn_refuse_now(loop, conn, SS_BODY_TRUNCATED);
-            return;
-        }
-        if (count == SS_BROKEN) {
-            ss_conn_close(loop, conn);
+        if (count == 0 || count == SS_BROKEN) {
+            input_ended(loop, conn, count == SS_BROKEN);
             return;
         }
         stream->in_end += count > 0 ? (uint32_t)count : 0;

@@ -67,6 +67,7 @@ static void set_framing(ss_conn *conn) {
     conn->persist = wishes && !conn->stream.listener->draining && head->method_id != SS_CONNECT;
     conn->http10_keep = conn->persist && head->minor == 0;
     conn->chunked_body = (flags & SS_CHUNKED) != 0;
+    conn->decoded = false;
     conn->body_left = head->framing.content_length;
     conn->body_seen = 0;
     conn->body_credit = ss_conn_config(conn)->body_timeout;
@@ -85,6 +86,7 @@ static int64_t request_flags(const ss_conn *conn) {
     flags |= conn->peer_known ? 0 : SS_REQUEST_NEW_PEER;
     flags |= conn->body_left ? SS_REQUEST_HAS_BODY : 0;
     flags |= conn->chunked_body ? SS_REQUEST_CHUNKED : 0;
+    flags |= conn->decoded ? SS_REQUEST_DECODED : 0;
     flags |= conn->expect_due ? SS_REQUEST_EXPECT : 0;
     flags |= head->minor == 0 ? SS_REQUEST_HTTP10 : 0;
     flags |= head->framing.flags & SS_UPGRADE ? SS_REQUEST_UPGRADE : 0;
@@ -165,6 +167,8 @@ int ss_request_begin(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
 
 /* Does the body come with its head, if it is awaited, and has not come yet? */
 bool ss_request_awaits_body(const ss_conn *conn) {
+    if (conn->chunked_body)
+        return ss_conn_config(conn)->buffered_chunked > 0;
     bool small = conn->body_left <= ss_conn_config(conn)->buffered_body;
     return small && conn->body_left > ss_stream_unread(&conn->stream) && !conn->expect_due;
 }
