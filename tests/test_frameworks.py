@@ -104,7 +104,7 @@ def test_a_broken_upload_is_a_quiet_400(tmp_path: Path, source: str, path: str, 
     (tmp_path / "site_module.py").write_text(source)
     length = "Transfer-Encoding: chunked" if end == "bad chunk" else "Content-Length: 100000"
     form = "Content-Type: application/x-www-form-urlencoded"
-    with ServedCommand("site_module:app", "--access-log", "-", cwd=tmp_path) as server:
+    with ServedCommand("site_module:app", "--access-log", "-", "--buffered-body", "0", cwd=tmp_path) as server:
         host, _, port = server.url.removeprefix("http://").partition(":")
         client = Client((host, int(port)))
         client.send(f"POST {path} HTTP/1.1\r\nHost: h\r\n{form}\r\n{length}\r\n\r\nzz\r\n".encode())
