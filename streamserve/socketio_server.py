@@ -175,6 +175,16 @@ class SocketIOServer(Server):  # type: ignore[misc]
             elif eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
                 self.arrivals.begin(eio_sid)
 
+    def not_joined(self, eio_sid: str, namespace: str) -> None:
+        """An event came for a namespace in which its client is not, or not any more.
+
+        Raises:
+            MalformedPayload: it has not joined any.
+        """
+        if eio_sid in self.arrivals:
+            raise MalformedPayload("an event came before its client has joined a namespace")
+        self.logger.warning("%s is not connected to namespace %s", eio_sid, namespace)
+
     def _has_joined(self, eio_sid: str) -> bool:
         return any(self.manager.sid_from_eio_sid(eio_sid, name) for name in self.manager.get_namespaces())
 
@@ -184,8 +194,36 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self.arrivals.end(eio_sid)
-        super()._handle_eio_disconnect(eio_sid, reason)
+        try:
+            for namespace in [*self.manager.get_namespaces()]:
+                self._handle_disconnect(eio_sid, namespace, reason)
+        except BaseException:  # a kill: the others' handlers are called all the same
+            self._handle_eio_disconnect(eio_sid, reason)
+            raise
+        self.environ.pop(eio_sid, None)
         self._binary_packet.pop(eio_sid, None)
+
+    def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
+        """A client leaves a namespace: whatever its handler comes to, it is gone from there."""
+        sid = self.manager.sid_from_eio_sid(eio_sid, namespace or "/")
+        try:
+            super()._handle_disconnect(eio_sid, namespace, reason)
+        except BaseException:
+            self._leave(sid, namespace)
+            raise
+
+    def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """Has a client leave a namespace; see `socketio.Server.disconnect`."""
+        try:
+            super().disconnect(sid, namespace, ignore_queue)
+        except BaseException:
+            self._leave(sid, namespace)
+            raise
+
+    def _leave(self, sid: str | None, namespace: str | None) -> None:
+        """Ends what a kill of its disconnect handler left: it is announced that the client goes."""
+        if sid in self.manager.pending_disconnect.get(namespace or "/", ()):
+            self.manager.disconnect(sid, namespace or "/", ignore_queue=True)
 
     def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:
         """An event that came as a packet; its handler begins before the client's next one is looked at."""
@@ -288,7 +326,9 @@ class SocketIOServer(Server):  # type: ignore[misc]
             raise MalformedPayload(
                 f"{data[0]!r} is no event that a client may send: its handler is called by the server"
             )
-        if event:
+        if eio_sid in self.arrivals:
+            self.not_joined(eio_sid, pkt.namespace or "/")
+        elif event:
             self._handle_event(eio_sid, pkt.namespace, pkt.id, data)
         else:
             self._handle_ack(eio_sid, pkt.namespace, pkt.id, data)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamserve.engine.outbox import Outbox
+from streamserve.loop.native_threads import RLock
 
 _Frames = Iterable[str | bytes]
 
@@ -23,26 +24,29 @@ class Admission:
         overrun: called with the name of a client for which more waited.
     """
 
-    __slots__ = ("_limit", "_overrun", "_packet_class", "_waiting")
+    __slots__ = ("_guard", "_limit", "_overrun", "_packet_class", "_waiting")
 
     def __init__(self, packet_class: Any, limit: int, overrun: Callable[[str], None]) -> None:
         self._packet_class = packet_class
         self._limit = limit
         self._overrun = overrun
         self._waiting: dict[str, dict[str, Outbox]] = {}
+        self._guard = RLock()  # native threads emit too; a signal's function may, amid what this does
 
     def begin(self, eio_sid: str, namespace: str) -> None:
         """A connect handler is about to run."""
-        self._waiting.setdefault(eio_sid, {})[namespace] = Outbox()
+        with self._guard:
+            self._waiting.setdefault(eio_sid, {})[namespace] = Outbox()
 
     def end(self, eio_sid: str, namespace: str) -> Outbox:
         """The client is answered, or gone; returns what waits for it. Twice is fine."""
-        of_client = self._waiting.get(eio_sid)
-        if of_client is None:
+        if eio_sid not in self._waiting:
             return Outbox()
-        frames = of_client.pop(namespace, None)
-        if not of_client:
-            del self._waiting[eio_sid]
+        with self._guard:
+            of_client = self._waiting[eio_sid]
+            frames = of_client.pop(namespace, None)
+            if not of_client:
+                del self._waiting[eio_sid]
         return Outbox() if frames is None else frames
 
     def clients(self, namespace: str) -> list[str]:
@@ -53,12 +57,18 @@ class Admission:
 
     def keeps(self, eio_sid: str, namespace: str, frames: _Frames) -> bool:
         """Whether they wait now; else they are to be sent."""
-        waiting = self._waiting.get(eio_sid, {}).get(namespace)
-        if waiting is None:
+        if eio_sid not in self._waiting:
             return False
-        waiting.put(frames)
-        if waiting.bytes > self._limit:
-            self._waiting[eio_sid][namespace] = Outbox()
+        with self._guard:
+            of_client = self._waiting.get(eio_sid, {})
+            waiting = of_client.get(namespace)
+            if waiting is None:
+                return False
+            waiting.put(frames)
+            too_much = waiting.bytes > self._limit
+            if too_much:
+                of_client[namespace] = Outbox()
+        if too_much:
             self._overrun(eio_sid)
         return True
 
@@ -68,9 +78,10 @@ class Admission:
         if of_client is None:
             return False
         if isinstance(frame, bytes) and self._packet_class.uses_binary_events:
-            behind = [frames for frames in of_client.values() if frames and _awaits_attachments(frames)]
-            for frames in behind:
-                frames.put((frame,))
+            with self._guard:
+                behind = [frames for frames in of_client.values() if frames and _awaits_attachments(frames)]
+                for frames in behind:
+                    frames.put((frame,))
             return bool(behind)
         encoded = frame[1:] if isinstance(frame, str) else frame
         namespace = self._packet_class(encoded_packet=encoded).namespace or "/"

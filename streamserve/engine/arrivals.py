@@ -66,5 +66,8 @@ class Arrivals:
                 _log.info("%s: joined no namespace within %g s (connect_timeout)", eio_sid, self._seconds)
                 Greenlet.spawn(self._close, eio_sid)
 
+    def __contains__(self, eio_sid: object) -> bool:
+        return eio_sid in self._waiting
+
     def __len__(self) -> int:
         return len(self._waiting)

@@ -83,8 +83,7 @@ class Events:
         if getattr(server.logger, "level", 0) <= logging.INFO:
             server.logger.info('received event "%s" from %s [%s]', name, sid, namespace)
         if sid is None:
-            server.logger.warning("%s is not connected to namespace %s", session.sid, namespace)
-            return
+            return server.not_joined(session.sid, namespace)
         replaced = server.__dict__
         try:
             handler = server.handlers.get(namespace, _NOBODY).get(name)
@@ -104,11 +103,13 @@ class Events:
         """Takes an acknowledgement.
 
         Raises:
-            MalformedPayload: attachments of the packet before it have still to come.
+            MalformedPayload: attachments of the packet before it have still to come, or its client has joined nothing.
         """
         if session.sid in self._server._binary_packet:
             raise MalformedPayload("an event came before the attachments of the one before")
         if kind == _ACK:
+            if session.sid in self._server.arrivals:
+                self._server.not_joined(session.sid, namespace)
             self._server._handle_ack(session.sid, namespace, number, data)
         return kind == _ACK
 

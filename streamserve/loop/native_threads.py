@@ -11,11 +11,12 @@ can be patched, so it is the one place from which others take the real ones.
 
 from __future__ import annotations
 
-from _thread import TIMEOUT_MAX, _count, allocate_lock, get_ident, start_new_thread
+from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, start_new_thread
 from _thread import _local as thread_local
 
 __all__ = [
     "TIMEOUT_MAX",
+    "RLock",
     "allocate_lock",
     "forget_threads",
     "get_ident",

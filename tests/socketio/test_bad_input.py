@@ -149,6 +149,30 @@ def test_what_is_malformed_ends_its_session_by_polling(server: Running, name: st
     assert requests.get(url, timeout=60).json()["code"] == 1
 
 
+EARLY = ['42["echo"]', '421["echo"]', "431[]", "4311111111111[]", '42/other,["echo"]', '451-["echo",%s]' % (PLACE % 0)]
+"""Before anything is joined."""
+
+
+@pytest.mark.parametrize("message", EARLY)
+def test_an_event_before_a_namespace_is_joined_ends_its_connection(server: Running, message: str) -> None:
+    with ExitStack() as stack:
+        wire = Wire(server.port)
+        stack.callback(wire.connection.shutdown)
+        wire.send(message)
+        assert wire.connection.recv_data() == (8, b"\x03\xea")
+    url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
+    url += f"&sid={json.loads(requests.get(url, timeout=60).text[1:])['sid']}"
+    response = requests.post(url, data=message, timeout=60)
+    assert (response.status_code, response.json()["code"]) == (400, 3)
+
+
+def test_an_event_after_leaving_is_ignored(server: Running) -> None:
+    with ExitStack() as stack:
+        wire = opened(server, stack)
+        wire.send("41", '421["echo"]', "40")
+        assert wire.receive().startswith("40{")
+
+
 @pytest.mark.parametrize("body", [b"4\xff", b"d=%FF", b"d=", b"", b"e=4", b"d"])
 def test_jsonp_that_is_none_ends_its_session(server: Running, body: bytes) -> None:
     url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"

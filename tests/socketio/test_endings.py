@@ -1,10 +1,17 @@
 """Clients that end, or are ended, while something of theirs is under way: nothing is left of them."""
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
+from socketio.packet import Packet
 
 from streamserve.core import lib
+from streamserve.engine.admission import Admission
 from streamserve.loop.timeout import Timeout
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
@@ -95,6 +102,54 @@ def test_no_acknowledgement_takes_away_the_numbers_of_others(wire: Open) -> None
         assert client.receive() == f'42{number}["question"]'
         client.send(f"43{number}[{number}]")
     eventually(lambda: answers == [(1,), (2,)], "both are answered")
+
+
+@pytest.mark.parametrize("error", [SystemExit(), GreenletExit()])
+@pytest.mark.parametrize("kicked", [False, True])
+def test_a_disconnect_handler_that_is_ended_leaves_nothing_and_the_others_are_called(
+    wire: Open, error: BaseException, kicked: bool
+) -> None:
+    sio, log = SocketIOServer(), []
+
+    def disconnect(sid: str, reason: str) -> None:
+        log.append("/")
+        raise error
+
+    def kick(sid: str) -> None:
+        with suppress(GreenletExit, SystemExit):
+            sio.disconnect(sid)
+
+    sio.on("disconnect", disconnect)
+    sio.on("disconnect", lambda sid, reason: log.append("/other"), namespace="/other")
+    sio.on("kick", kick)
+    client = wire(sio)
+    client.join()
+    client.join("/other")
+    if kicked:
+        client.send('42["kick"]')
+        assert client.receive() == "41"
+        eventually(lambda: list(sio.manager.rooms) == ["/other"], "it has left the namespace")
+    client.connection.shutdown()
+    eventually(lambda: not left_behind(sio), "nothing is left", 5)
+    assert log == ["/", "/other"]
+
+
+def test_what_a_native_thread_adds_while_a_client_is_answered_is_not_lost() -> None:
+    admission, begun = Admission(Packet, 1000, lambda eio_sid: None), threading.Event()
+    admission.begin("client", "/")
+
+    def slowly() -> Iterator[str]:
+        yield '42["first"]'
+        begun.set()
+        time.sleep(0.05)  # the answer would leave now
+        yield '42["second"]'
+
+    thread = threading.Thread(target=admission.keeps, args=("client", "/", slowly()))
+    thread.start()
+    begun.wait(60)
+    assert [*admission.end("client", "/")] == ['42["first"]', '42["second"]']
+    thread.join(60)
+    assert not admission.keeps("client", "/", ["sent at once"])
 
 
 @pytest.mark.parametrize("error", [Timeout(), RuntimeError()])
