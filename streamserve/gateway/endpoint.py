@@ -222,6 +222,8 @@ class Endpoint(Port):
         if isinstance(error, RequestRefused):
             exchange.done = True
             return
+        if isinstance(error, SystemExit) and self.hub.forker is not None:
+            self.hub.forker.exit(error)
         if exchange.flags:
             exchange.failed = exchange.is_fault(error)
         try:

@@ -21,13 +21,12 @@ class FailureReports:
     __slots__ = ()
 
     exception_stream: Any
-    parent: Any
 
     SYSTEM_ERROR: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, SystemError)
     NOT_ERROR: tuple[type[BaseException], ...] = (GreenletExit, SystemExit)
 
-    def interrupt(self, target: Any, error: BaseException) -> bool:
-        """Raises an exception in another greenlet; the hub's."""
+    def throw_main(self, error: BaseException) -> None:
+        """Raises an exception in the main greenlet; the hub's."""
         raise NotImplementedError
 
     def report(self, error: BaseException, context: Any) -> None:
@@ -40,7 +39,10 @@ class FailureReports:
         try:
             self.handle_error(context, type(error), error, error.__traceback__)
         except BaseException as failure:  # of a handle_error that the program put there: the report has both
-            FailureReports.handle_error(self, context, type(failure), failure, failure.__traceback__)
+            try:
+                FailureReports.handle_error(self, context, type(failure), failure, failure.__traceback__)
+            except BaseException as another:  # of a print_exception of its own
+                FailureReports.print_exception(self, context, type(another), another, another.__traceback__)
 
     def handle_error(
         self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None
@@ -53,9 +55,7 @@ class FailureReports:
 
     def handle_system_error(self, kind: type[BaseException], value: BaseException) -> None:
         """Raises KeyboardInterrupt, SystemExit or SystemError in the main greenlet."""
-        main: Any = self.parent
-        if not main.dead and not self.interrupt(main, value):
-            main.throw(value)
+        self.throw_main(value)
 
     def print_exception(
         self, context: Any, kind: type[BaseException], value: BaseException, trace: TracebackType | None
@@ -68,7 +68,7 @@ class FailureReports:
             traceback.print_exception(kind, value, trace, file=stream)
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             stream.write(f"{now} {context!r} failed with {kind.__name__}\n\n")
-        except Exception:  # a broken stderr must not stop the loop
+        except BaseException:  # a broken stderr, or context, must not stop the loop
             return
 
 

@@ -52,6 +52,7 @@ class Hub(RawGreenlet, FailureReports):
         core, timers, fd_watchers, ports, interrupts: those of its EventLoop, until a fork renews it.
         level_triggered: the backend reports readiness again as long as it lasts.
         fd_waits: how many greenlets wait for a descriptor: as long as one does, a poll may block for ever.
+        forker: in the child of a fork that a greenlet called, what stands for the main greenlet; else None.
         identities: which threads requests are, while none runs under them.
         job: which request of a poll runs, for the watchdog: in `ready` they are one item.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
@@ -71,6 +72,7 @@ class Hub(RawGreenlet, FailureReports):
         "destroyed",
         "fd_waits",
         "fd_watchers",
+        "forker",
         "identities",
         "idle_runners",
         "interrupts",
@@ -96,6 +98,7 @@ class Hub(RawGreenlet, FailureReports):
         self.woken: Callable[[], None] = _nothing
         self._parents: list[EventLoop] = []
         self.destroyed = False
+        self.forker: Any = None
         self._use(EventLoop(backend))
 
     def _use(self, loop: EventLoop) -> None:
@@ -115,7 +118,18 @@ class Hub(RawGreenlet, FailureReports):
     # ---- running
 
     def run(self) -> None:
-        """The loop itself; started by the first switch to the hub."""
+        """The loop itself; started by the first switch to the hub. Whatever is raised in it, it goes on."""
+        try:
+            while not self.destroyed:
+                try:
+                    self._turns()
+                except BaseException as error:  # of a signal's function, which came amid a report or between two lines
+                    self.throw_main(error)
+            self.throw_main(HubDestroyed(self))
+        finally:
+            self.destroy()  # it has no greenlet any more: who waits next gets another hub
+
+    def _turns(self) -> None:
         while not self.destroyed:
             try:
                 self._run_ready()
@@ -127,9 +141,6 @@ class Hub(RawGreenlet, FailureReports):
                 self._poll()
             except BaseException as error:
                 self._poll_failed(error)
-        main: Any = self.parent
-        main.waiter = None
-        main.throw(HubDestroyed(self))
 
     def _run_ready(self) -> None:
         ready = self.ready
@@ -186,10 +197,7 @@ class Hub(RawGreenlet, FailureReports):
         if others_may_wake():
             self._poll(RECHECK)
             return
-        main: Any = self.parent
-        error = LoopExit("This operation would block forever: no timer, descriptor or listener is left", self)
-        if not self.interrupt(main, error):
-            main.throw(error)
+        self.throw_main(LoopExit("This operation would block forever: no timer, descriptor or listener is left", self))
 
     # ---- callbacks and timers
 
@@ -261,6 +269,17 @@ class Hub(RawGreenlet, FailureReports):
         self.interrupts.setdefault(target, []).append(error)
         return True
 
+    def throw_main(self, error: BaseException) -> None:
+        """Raises an error in the main greenlet, or what stands for it."""
+        main: Any = self.parent
+        if self.forker is not None:
+            self.forker.throw(self, error)
+        elif self.destroyed:
+            main.waiter = None
+            main.throw(error)
+        elif not main.dead and not self.interrupt(main, error):
+            main.throw(error)
+
     def raise_interrupt(self, current: Any) -> None:
         """Raises the first error that waits for this greenlet, if one does."""
         errors = self.interrupts.get(current)
@@ -324,6 +343,9 @@ class Hub(RawGreenlet, FailureReports):
 
         The queue and the list of runners stay the same objects, for the greenlet that forked may be using them.
         """
+        from streamserve.loop.forker import Forker  # it stands on this module
+
+        self.forker = Forker(self.parent) if getcurrent() is not self.parent else None
         self._loop.leave(list(self.ready), list(self.idle_runners), self.identities.leave())
         self._parents.append(self._loop)
         self.ready.clear()

@@ -63,6 +63,7 @@ class _ThreadEnd:
 
 
 def _new_hub() -> Hub:
+    import streamserve.loop.forker  # noqa: F401 - a child of fork must not have to import
     from streamserve.loop.hub import Hub  # it stands on this module
     from streamserve.loop.signals import guard_interrupts  # likewise
 

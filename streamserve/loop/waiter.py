@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 from greenlet import greenlet as RawGreenlet
 
-from streamserve.errors import BlockingSwitchOutError
+from streamserve.errors import BlockingSwitchOutError, HubDestroyed
 from streamserve.loop.native_threads import get_ident
 
 if TYPE_CHECKING:
@@ -122,6 +122,9 @@ class Waiter:
             else:
                 switch_out(hub)
             while not self.done:  # somebody switched here by hand
+                if hub.dead:
+                    hub.destroy()  # so that the next wait has a hub of its own
+                    raise HubDestroyed(hub)
                 switch_out(hub)
             current.waiter = None
         if self.error is not None:

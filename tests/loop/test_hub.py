@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from streamserve import Greenlet, joinall, sleep, spawn
-from streamserve.errors import LoopExit
+from streamserve.errors import HubDestroyed, LoopExit
+from streamserve.loop.failures import FailureReports
 from streamserve.loop.hub import BUDGET, FOREVER, Hub
 from streamserve.loop.hubs import get_hub, set_default_backend
 from streamserve.loop.waiter import Waiter
+from tests.support.threads import in_thread
 
 
 def run_alone(code: str) -> str:
@@ -294,3 +296,76 @@ def test_an_event_that_fails_does_not_take_the_others_of_its_poll_along(errors: 
     hub.join(5)
     assert woken == [0, 1, 2]
     assert errors.getvalue().count("RuntimeError: this timer only") == 3
+
+
+def test_what_is_raised_while_a_failure_is_reported_ends_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = get_hub()
+
+    def fails(*args: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(hub, "handle_error", fails, raising=False)
+    monkeypatch.setattr(hub, "print_exception", fails, raising=False)
+    monkeypatch.setattr(hub, "exception_stream", io.StringIO())
+    hub.run_callback(fails)
+    spawn(fails)
+    sleep(0.001)
+    assert hub.exception_stream.getvalue().count("failed with ConnectionError") == 2
+
+
+def test_what_a_signals_function_raises_amid_a_report_is_mains_and_the_loop_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = get_hub()
+
+    def fails(*args: Any) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FailureReports, "report", fails)
+        hub.run_callback(int, "no number")
+        with pytest.raises(ConnectionError):
+            sleep(5)
+    sleep(0.001)
+    assert not hub.dead
+
+
+def test_a_wait_on_a_hub_that_has_ended_is_an_error() -> None:
+    log: list[object] = []
+
+    def run() -> None:
+        hub = get_hub()
+        hub.destroy()
+        for _ in range(3):
+            try:
+                Waiter(hub).park()
+            except HubDestroyed:
+                log.append(hub.dead)
+        sleep(0.001)
+        log.append(get_hub() is hub)
+
+    in_thread(run)
+    assert log == [False, True, True, False]
+
+
+def test_a_hub_whose_greenlet_was_ended_by_hand_is_replaced() -> None:
+    log: list[object] = []
+
+    def run() -> None:
+        hub = get_hub()
+        hub.run = fails  # type: ignore[method-assign]
+        try:
+            sleep(5)
+        except ConnectionError:
+            log.append(hub.dead)
+        try:
+            sleep(5)
+        except HubDestroyed:
+            sleep(0.001)
+            log.append(get_hub() is hub)
+
+    def fails() -> None:
+        raise ConnectionError
+
+    in_thread(run)
+    assert log == [True, False]
