@@ -15,10 +15,11 @@ from streamserve.errors import LocalProtocolError
 from streamserve.gateway.early_hints import EarlyHints
 from streamserve.gateway.environ import Environ, base_environ
 from streamserve.gateway.environ_memory import EnvironMemory, RequestRefused
-from streamserve.gateway.exchange import PIECE, Exchange
+from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.handshake import offer_upgrade, websocket_config, websocket_deflate
 from streamserve.gateway.request_body import SCRATCH, BrokenRequestBody, RequestBody
 from streamserve.gateway.request_ids import with_ids
+from streamserve.gateway.response import PIECE
 from streamserve.gateway.response_head import HeadCache, ResponseHead
 from streamserve.gateway.turns import Turns
 from streamserve.loop.hub import Hub
