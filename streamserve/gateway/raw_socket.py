@@ -156,6 +156,7 @@ def _take(raw: RawSocket) -> None:
         exchange.head = ResponseHead(b"", 101, -1)  # for the access log
         exchange.started = exchange.done = True
         exchange.sent = 0
+    raw._shared = False  # type: ignore[attr-defined] # nobody else has it, and the core's are non-blocking
     raw._unread = unread
     exchange.websocket = OwnedConnection(raw, exchange.websocket)
 

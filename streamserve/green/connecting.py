@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from streamserve.green import dns
+from streamserve.green.descriptor_mode import DescriptorMode
 from streamserve.loop.joining import sleep
 from streamserve.loop.watcher import WRITE, Side, Watcher
 
@@ -19,17 +20,16 @@ _SPECIAL_HOSTS = ("", "<broadcast>")
 _native: Any = _socket.socket
 
 
-class ConnectingSocket:
+class ConnectingSocket(DescriptorMode):
     """The part of a cooperative socket that deals with addresses."""
 
     if TYPE_CHECKING:
-        __slots__ = ("_timeout", "_watcher", "_writer")  # of the class that it is mixed into
+        __slots__ = ("_watcher", "_writer")  # of the class that it is mixed into
     else:
         __slots__ = ()
 
     _writer: Side
     _watcher: Watcher
-    _timeout: float | None
 
     def connect(self, address: Any, /) -> None:
         self._begin_connect(self._resolved(address))
@@ -52,7 +52,7 @@ class ConnectingSocket:
         while True:
             seen = side.edges
             try:
-                return _native.connect(self, address)
+                return self._unblocked(_native.connect, address)
             except BlockingIOError as error:
                 if timeout == 0.0:
                     raise
@@ -72,7 +72,7 @@ class ConnectingSocket:
             ):
                 raise TimeoutError("timed out")
             seen = side.edges
-            code = _native.connect_ex(self, address)
+            code = self._unblocked(_native.connect_ex, address)
             if code in (0, errno.EISCONN):
                 return
             if code not in (errno.EALREADY, errno.EINPROGRESS):  # these: the edge was of something before

@@ -23,6 +23,7 @@ from streamserve.green.dns import (  # noqa: F401
     gethostbyname_ex,
     getnameinfo,
 )
+from streamserve.green.socket_pair import keep_secret
 from streamserve.loop.watcher import wait_read, wait_readwrite, wait_write
 
 __target__ = "socket"
@@ -31,6 +32,7 @@ _SocketBase = _standard.socket
 _native: Any = _socket.socket
 _NONBLOCK: int = _standard.SOCK_NONBLOCK
 _STREAM: int = _standard.SOCK_STREAM
+_UNIX: int = _standard.AF_UNIX
 _native_family = _native.family
 _native_type = _native.type
 _native_proto = _native.proto
@@ -40,7 +42,7 @@ class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
     """A socket whose calls wait in the loop; the standard class otherwise.
 
     Args:
-        family, type, proto, fileno: as of `socket.socket`. A descriptor that is given becomes non-blocking.
+        family, type, proto, fileno: as of `socket.socket`.
     """
 
     __slots__ = SLOTS
@@ -51,11 +53,13 @@ class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
         timeout = 0.0 if type != -1 and type & _NONBLOCK else _socket.getdefaulttimeout()
         if fileno is None:
             _SocketBase.__init__(self, family, type | _NONBLOCK, proto)
+            shared = False
         else:
             _SocketBase.__init__(self, family, type, proto, fileno)
-            if timeout != 0.0:
-                _native.setblocking(self, False)
-        self._cooperate(_native.fileno(self), _native_type.__get__(self) == _STREAM, timeout)
+            if timeout is not None and timeout != 0.0:
+                _native.setblocking(self, False)  # as the standard class; and the native calls shall not wait
+            shared = type == -1 or not type & _NONBLOCK
+        self._cooperate(_native.fileno(self), timeout, shared)
 
     def accept(self) -> tuple[socket, Any]:
         """Waits for a connection; returns a socket for it and the address of the peer."""
@@ -64,10 +68,10 @@ class socket(CooperativeSocket, _SocketBase):  # type: ignore[no-redef,misc]
         return socket(_native_family.__get__(self), kind, _native_proto.__get__(self), fd), address
 
     @classmethod
-    def adopt(cls, fd: int, listener: Any) -> socket:
-        """Makes a socket of a non-blocking descriptor that a listener accepted."""
-        kind = _native_type.__get__(listener) | _NONBLOCK
-        sock: Any = socket(_native_family.__get__(listener), kind, _native_proto.__get__(listener), fd)
+    def adopt(cls, fd: int, like: Any) -> socket:
+        """Makes a socket of a non-blocking descriptor that nobody else has, of the kind of another socket."""
+        kind = _native_type.__get__(like) | _NONBLOCK
+        sock: Any = socket(_native_family.__get__(like), kind, _native_proto.__get__(like), fd)
         sock._timeout = _socket.getdefaulttimeout()
         return sock
 
@@ -87,8 +91,22 @@ _LOCALHOST = getattr(_standard, "_LOCALHOST", "127.0.0.1")
 _LOCALHOST_V6 = getattr(_standard, "_LOCALHOST_V6", "::1")
 dup = _socket.dup
 
+
+def socketpair(  # type: ignore[no-redef]
+    family: int | None = None, type: int = _STREAM, proto: int = 0
+) -> tuple[socket, socket]:
+    """Two sockets that are connected with each other; arguments as of `socket.socketpair`."""
+    natives = _socket.socketpair(_UNIX if family is None else family, type | _NONBLOCK, proto)
+    make: Any = socket
+    near, far = (make.adopt(native.detach(), native) for native in natives)
+    if type & _NONBLOCK:
+        near._timeout = far._timeout = 0.0
+    if near._reader.trusted is None:
+        keep_secret(near, far)
+    return near, far
+
+
 fromfd = _bound_here(_standard.fromfd)
-socketpair = _bound_here(_standard.socketpair)
 create_connection = _bound_here(_standard.create_connection)
 create_server = _bound_here(_standard.create_server)
 has_dualstack_ipv6 = _bound_here(_standard.has_dualstack_ipv6)

@@ -9,6 +9,7 @@ names its own classes in `super(...)`, and would call itself without end.
 
 from __future__ import annotations
 
+import _socket
 import ssl as _standard
 from collections.abc import Callable
 from ssl import *  # noqa: F403 - this module has all that the standard one has
@@ -88,6 +89,14 @@ class TLSObject:
 
 class SSLSocket(_standard.SSLSocket, socket):  # type: ignore[no-redef]
     """A TLS socket whose calls wait in the loop; made by `SSLContext.wrap_socket`."""
+
+    def _show_mode(self) -> None:
+        """The native TLS object reads and writes by itself, and must not wait."""
+        _socket.socket.setblocking(self, False)
+
+    def _cooperate(self, fd: int, timeout: float | None, shared: bool) -> None:
+        super()._cooperate(fd, timeout, shared)  # type: ignore[misc]
+        self._show_mode()
 
     @property
     def _sslobj(self) -> Any:

@@ -12,6 +12,7 @@ nothing waits for an edge after the noted one:
 An edge that came in between is not missed. On a stream socket a short read says
 the same as EAGAIN (`drained`), unless the peer's FIN or urgent data may be what
 cut it short: then no further edge will come, so `trusted` is False from there on.
+A read of a unix socket also ends where descriptors were passed.
 
 A descriptor is registered with the hub of the thread that first waits, once. A
 thread that waits on a watcher of another one gets a watcher of its own behind it.
@@ -60,7 +61,7 @@ class Side(Waiter):
             or when it was found ready so often in a row that others get their turn first.
         edges: how often readiness was reported.
         drained: the count of edges whose data was read to the end, or -1.
-        trusted: whether a short count means drained.
+        trusted: whether a short count means drained; None: the kernel has to be asked (a unix socket).
     """
 
     __slots__ = ("credit", "deadline", "drained", "due", "edges", "timer", "trusted")
@@ -73,7 +74,7 @@ class Side(Waiter):
         self.edges = 0
         self.credit = CREDIT
         self.drained = self.timer = -1
-        self.trusted = True
+        self.trusted: bool | None = True
         self.deadline = self.due = 0.0
 
     def limit(self, timeout: float) -> None:

@@ -170,6 +170,129 @@ def test_what_stands_behind_passed_descriptors_is_read(pair: Pair) -> None:
     assert got == b"abcdef"
 
 
+@pytest.mark.parametrize("call", ["recv", "recv_into", "recvmsg", "recv_into a part"])
+@pytest.mark.parametrize("seen", ["pair", "adopted", "forked"])
+def test_a_plain_read_goes_on_behind_passed_descriptors(pair: Pair, call: str, seen: str) -> None:
+    near, far = pair
+    if seen == "adopted":
+        near, far = (socket.socket(fileno=sock.detach()) for sock in pair)
+    buffer = bytearray(100)
+    ways = {
+        "recv": lambda: near.recv(100),
+        "recv_into": lambda: bytes(buffer[: near.recv_into(buffer)]),
+        "recv_into a part": lambda: bytes(buffer[: near.recv_into(buffer, 90)]),
+        "recvmsg": lambda: near.recvmsg(100)[0],
+    }
+    for _ in range(3):
+        reading = waiting(ways[call])
+        far.send(b"first")
+        assert reading.get(timeout=20) == b"first"
+        if seen == "forked":
+            if not (child := os.fork()):
+                try:
+                    standard.socket.sendmsg(far, [b"cd"], [(1, socket.SCM_RIGHTS, array("i", [0]))])
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+        else:
+            far.sendmsg([b"cd"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [0]))])
+        far.send(b"ef")
+        got = b""
+        with Timeout(20):
+            while len(got) < 4:
+                got += ways[call]()
+        assert got == b"cdef"
+    near.close()
+    far.close()
+
+
+def test_what_is_sent_on_a_blocking_socket_is_sent_whole(pair: Pair) -> None:
+    near, far = pair
+    data = os.urandom(3_000_000)
+    pieces = [data[:1000], bytearray(data[1000:2_000_000]), b"", memoryview(data)[2_000_000:]]
+    numbers = (ctypes.c_uint32 * 500_000).from_buffer_copy(data[:2_000_000])
+    for call, expected in (
+        (lambda: near.send(data), data),
+        (lambda: near.send(memoryview(data)), data),
+        (lambda: near.send(numbers), data[:2_000_000]),
+        (lambda: near.send(data, socket.MSG_NOSIGNAL), data),
+        (lambda: near.sendmsg(pieces), data),
+        (lambda: near.sendmsg(iter(pieces)), data),
+        (lambda: near.sendmsg([data], [], socket.MSG_NOSIGNAL), data),
+        (lambda: near.makefile("wb", 0).write(data), data),
+    ):
+        sending = waiting(call)
+        got = bytearray()
+        while len(got) < len(expected):
+            got += far.recv(65536)
+        assert sending.get(timeout=20) == len(got)
+        assert bytes(got) == expected
+    near.sendall((ctypes.c_uint32 * 2)(1, 2))
+    assert far.recv(100) == bytes((ctypes.c_uint32 * 2)(1, 2))
+
+
+def test_with_a_timeout_what_fits_is_sent(pair: Pair) -> None:
+    near, far = pair
+    near.settimeout(20)
+    count = near.send(b"x" * 3_000_000)
+    assert 0 < count < 3_000_000
+    assert 0 < len(far.recv(count + 1)) <= count
+
+
+def test_a_send_that_fails_on_the_way_tells_what_was_sent(pair: Pair) -> None:
+    near, far = pair
+    sending = waiting(near.send, b"x" * 3_000_000)
+    far.recv(100)
+    sleep()
+    far.close()
+    assert 0 < sending.get(timeout=20) < 3_000_000
+    with pytest.raises(OSError):
+        near.send(b"x")
+
+
+def test_empty_messages_are_sent_once() -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for send in (lambda: near.send(b""), lambda: near.send(bytearray()), lambda: near.sendmsg([b""])):
+        assert send() == 0
+        assert far.recv(10) == b""
+        far.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            far.recv(10)
+        far.settimeout(None)
+    near.close()
+    far.close()
+
+
+def test_waitall_waits_for_all(pair: Pair) -> None:
+    near, far = pair
+    buffer, second = bytearray(8), bytearray(2)
+    flag = socket.MSG_WAITALL
+    for call in (
+        lambda: near.recv(10, flag),
+        lambda: bytes(buffer[: near.recv_into(buffer, 0, flag)]) + near.recv(2, flag),
+        lambda: bytes(memoryview(buffer)[: near.recv_into(buffer, 5, flag)]) + near.recv(5, flag),
+        lambda: near.recvfrom(10, flag)[0],
+        lambda: bytes(buffer[: near.recvfrom_into(buffer, 0, flag)[0]]) + near.recv(2, flag),
+        lambda: near.recvmsg(10, 0, flag)[0],
+        lambda: (near.recvmsg_into([buffer, second], 0, flag)[0], bytes(buffer + second))[1],
+    ):
+        reading = waiting(call)
+        for piece in (b"abc", b"defg", b"hij"):
+            assert not reading.ready()
+            far.send(piece)
+            sleep()
+            sleep()
+        assert reading.get(timeout=20) == b"abcdefghij"
+    near.settimeout(20)  # then it takes what is there, as the standard library's does
+    far.send(b"abc")
+    assert near.recv(10, flag) == b"abc"
+    near.settimeout(None)
+    reading = waiting(near.recv, 10, flag)
+    far.send(b"abc")
+    far.close()
+    assert reading.get(timeout=20) == b"abc"
+
+
 def test_sendall_of_more_than_fits_waits_for_the_reader(pair: Pair) -> None:
     data = os.urandom(3_000_000)
     sending = waiting(pair[0].sendall, data)

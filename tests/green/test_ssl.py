@@ -214,3 +214,25 @@ def test_it_works_between_native_threads(listener: Any, server_side: Any, client
         client.sendall(b"hello")
         assert client.recv(100) == b"HELLO"
     thread.join(timeout=20)
+
+
+def test_one_whose_descriptor_was_seen_before_waits_in_the_loop(
+    listener: Any, server_side: Any, client_side: Any
+) -> None:
+    plain = socket.create_connection(listener.getsockname())
+    accepted = listener.accept()[0]
+    assert os.get_blocking(plain.fileno())
+    assert os.get_blocking(accepted.fileno())
+    handshake = spawn(server_side.wrap_socket, accepted, server_side=True)
+    client = client_side.wrap_socket(plain, server_hostname="localhost")
+    server = handshake.get(timeout=20)
+    for sock in (client, server):
+        sock.settimeout(None)
+        sock.setblocking(True)
+    reading = spawn(client.recv, 10)
+    sleep()
+    assert not reading.ready()
+    server.send(b"hello")
+    assert reading.get(timeout=20) == b"hello"
+    client.close()
+    server.close()

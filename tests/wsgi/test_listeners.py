@@ -1,6 +1,7 @@
 """Where a server listens: several addresses, IPv6, unix sockets."""
 
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,23 @@ def test_a_bound_socket(serve: Serve) -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     assert serve(where, listener=listener).ask(GET % 1).status == 200
+
+
+def test_a_unix_client_that_passes_descriptors_is_read_on(serve: Serve, tmp_path: Path) -> None:
+    """A read ends where descriptors were passed, and what stands behind it makes no further edge."""
+    sent = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sent.wait(20)  # in the thread of the loop, which reads nothing meanwhile
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    running = serve(app, listener=f"unix:{tmp_path}/s")
+    with running.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000
+        for start in range(0, len(request), 10_000):
+            socket.send_fds(client.socket, [request[start : start + 10_000]], [0])
+        sent.set()
+        assert client.response().body == b""
+        assert client.response().body == b"x" * 40_000

@@ -88,5 +88,7 @@ int ss_fd_widen(ss_loop *loop, int64_t handle, int directions);
 /* A system call found these directions not ready. Without effect where the
  * backend is made of edges (epoll); others report a direction once until then. */
 int ss_fd_drained(ss_loop *loop, int64_t handle, int directions);
+/* Bytes that a socket has received and nobody has read, of any descriptor; SS_SYSTEM: it cannot be asked. */
+int ss_fd_unread(int fd);
 
 #endif

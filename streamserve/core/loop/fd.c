@@ -8,6 +8,7 @@
 #include "loop/loop.h"
 
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 typedef struct {
     ss_io io;
@@ -75,4 +76,9 @@ int ss_fd_drained(ss_loop *loop, int64_t handle, int directions) {
         return SS_GONE;
     watch->io.ready &= (uint8_t)~(unsigned)directions;
     return SS_OK;
+}
+
+int ss_fd_unread(int fd) {
+    int count;
+    return ioctl(fd, FIONREAD, &count) < 0 ? SS_SYSTEM : count;
 }

@@ -8,12 +8,24 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-/* A short count means that the socket is drained, unless FIN is behind it; then
- * the bit stays, for the read that returns 0. */
+/* recv; cut: descriptors came along, which are closed, and behind which a read of a unix socket ends. */
+static ssize_t receive(const ss_stream *stream, char *into, size_t room, bool *cut) {
+    if (!stream->local)
+        return recv(stream->io.fd, into, room, 0);
+    struct iovec piece = {.iov_base = into, .iov_len = room};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    ssize_t count = recvmsg(stream->io.fd, &message, 0);
+    *cut = count > 0 && (message.msg_flags & MSG_CTRUNC);
+    return count;
+}
+
+/* A short count means that the socket is drained, unless descriptors cut it, or FIN
+ * is behind it; then the bit stays, for the read that returns 0. */
 int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room) {
     ssize_t count;
+    bool cut = false;
     do
-        count = recv(stream->io.fd, into, room, 0);
+        count = receive(stream, into, room, &cut);
     while (count < 0 && errno == EINTR);
     if (count < 0 && ss_socket_full()) {
         stream->io.ready &= (uint8_t)~SS_READ;
@@ -21,7 +33,7 @@ int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room) {
     }
     if (count < 0)
         return SS_BROKEN;
-    if (count > 0 && (size_t)count < room && !(stream->io.ready & SS_HUP))
+    if (count > 0 && (size_t)count < room && !cut && !(stream->io.ready & SS_HUP))
         stream->io.ready &= (uint8_t)~SS_READ;
     return count;
 }

@@ -17,6 +17,7 @@ ss_stream *ss_stream_make(ss_loop *loop, ss_listener *listener, int fd, const st
         goto fail;
     stream->io.ready = SS_WRITE; /* a new socket's send buffer is empty */
     stream->listener = listener;
+    stream->local = peer->ss_family == AF_UNIX;
     ss_stream_set_peer(stream, peer);
     if (listener->config.tls && ss_tls_open(loop, stream) != SS_OK) {
         ss_io_close(loop, &stream->io, false);

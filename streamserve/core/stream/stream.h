@@ -102,6 +102,7 @@ struct ss_stream {
     ss_tls *tls;            /* owned; NULL: bytes come and go in the clear */
     uint16_t port;          /* of the peer */
     uint8_t address_length; /* 4, 16, or 0 for a unix socket */
+    bool local;             /* a unix socket, whatever a proxy says of the peer */
     bool dead;              /* sending failed, or the socket reported an error */
     bool ending;            /* after what is queued comes the end: with TLS, our goodbye before it */
     bool progress;          /* bytes left since the protocol last looked: its write deadline counts anew */
