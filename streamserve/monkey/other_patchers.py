@@ -10,7 +10,6 @@ Where they came first nothing can be left out: loop/other_patchers.py.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from types import FrameType, ModuleType
@@ -24,8 +23,6 @@ PACKAGES = ("gevent", "eventlet", "psycogreen")
 
 GENERIC = frozenset(["patch_item", "patch_module"])
 """What gevent.monkey has for patches of one's own."""
-
-_log = logging.getLogger("streamserve")
 
 _told: set[tuple[str, str]] = set()
 
@@ -53,9 +50,7 @@ def _replace(module: ModuleType, name: str) -> None:
         place = _caller()
         if (shown, place) not in _told:
             _told.add((shown, place))
-            _log.warning(
-                "%s in %s is left out: streamserve patches the standard library itself; remove it", shown, place
-            )
+            _warn("%s in %s is left out: streamserve patches the standard library itself; remove it", shown, place)
         return True
 
     left_out.__name__ = left_out.__qualname__ = name
@@ -69,7 +64,7 @@ def _tell_of_loop(hub: Any, package: str) -> None:
     def __init__(self: Any, *arguments: Any, **options: Any) -> None:
         if (package, "") not in _told:
             _told.add((package, ""))
-            _log.warning(
+            _warn(
                 "%s's own loop is used in %s: whatever waits in it holds up every request, and what it spawns runs only"
                 " meanwhile; take spawn, sleep, Event, Queue and Pool from streamserve, which has gevent's names",
                 package, _caller(),
@@ -77,6 +72,12 @@ def _tell_of_loop(hub: Any, package: str) -> None:
         make(self, *arguments, **options)
 
     hub.__init__ = __init__
+
+
+def _warn(message: str, *values: Any) -> None:
+    import logging  # here: who imports it after patching finds all of this package in its last finalizers
+
+    logging.getLogger("streamserve").warning(message, *values)
 
 
 def _caller() -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import warnings
 
 __all__ = ["MonkeyPatchWarning", "report"]
-
-_log = logging.getLogger("streamserve")
 
 _reported: set[str] = set()
 
@@ -21,16 +19,16 @@ def report(message: str) -> None:
     if message in _reported:
         return
     _reported.add(message)
-    if _log.handlers:
-        _log.warning(message)
+    logging = sys.modules.get("logging")  # who imports it after patching has it in the last finalizers: not before here
+    log = logging.getLogger("streamserve") if logging is not None else None
+    if log is not None and log.handlers:
+        log.warning(message)
     else:
         warnings.warn(message, MonkeyPatchWarning, stacklevel=_outside())
 
 
 def _outside() -> int:
     """Returns how far up the stack the code is that asked for patching."""
-    import sys
-
     level, frame = 2, sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("streamserve."):
         level, frame = level + 1, frame.f_back
