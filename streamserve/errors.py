@@ -97,9 +97,10 @@ class RemoteProtocolError(StreamserveError):
 
 
 class ClientGone(StreamserveError, ConnectionError):
-    """The client closed or stalled while its response was being sent.
+    """The client has left, or takes nothing of its response any more.
 
-    Raised where the application sends. It is nobody's fault: stop sending, and let it pass.
+    Raised where the application sends, and where its request waits for something else (the setting client_gone). It is
+    nobody's fault: stop, and let it pass.
     """
 
 

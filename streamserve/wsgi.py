@@ -34,6 +34,9 @@ __all__ = ["WSGIServer", "announce"]
 
 _log = logging.getLogger("streamserve")
 
+LEFT_AFTER = 300_000_000
+"""Nanoseconds from a client's FIN until it is asked whether it has left: most requests are over by then."""
+
 _DRAIN_CHECK = 0.02  # seconds between looks at whether the last responses are out
 
 
@@ -286,6 +289,8 @@ class WSGIServer:
         config.body_timeout = _ns(settings.body_timeout)
         config.discard_timeout = _ns(settings.discard_timeout)
         config.discard_total = _ns(settings.discard_total)
+        config.left_after = 0 if settings.client_gone == "off" else LEFT_AFTER
+        config.left_by_fin = settings.client_gone == "hangup"
         config.body_rate = settings.body_rate
         config.write_timeout = _ns(settings.write_timeout)
         config.idle_timeout = _ns(settings.keep_alive_timeout)

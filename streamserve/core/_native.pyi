@@ -101,6 +101,7 @@ class ListenerConfig(CData):
     linger_timeout: int
     discard_timeout: int
     discard_total: int
+    left_after: int
     buffered_body: int
     buffered_chunked: int
     high_water: int
@@ -109,6 +110,7 @@ class ListenerConfig(CData):
     memo_entries: int
     memo_block_bytes: int
     raw: int
+    left_by_fin: int
     tls: int
     handshake_timeout: int
 
@@ -273,6 +275,7 @@ class Lib:
     SS_EVENT_REFUSED: int
     SS_EVENT_ACCEPT_FAILED: int
     SS_EVENT_TLS: int
+    SS_EVENT_LEFT: int
     SS_EVENT_LISTENER_SHIFT: int
     SS_READ: int
     SS_WRITE: int

@@ -13,9 +13,12 @@ import sys
 from functools import cache
 from typing import Any
 
-from streamserve.errors import RemoteProtocolError
+from streamserve.errors import ClientGone, RemoteProtocolError
 
 __all__ = ["known_to_frameworks"]
+
+CLIENT_GONE = 499
+"""The status that nginx has in its access log for a request whose client has left; it is not sent."""
 
 
 def known_to_frameworks(error: RemoteProtocolError) -> RemoteProtocolError:
@@ -36,6 +39,23 @@ def known_to_frameworks(error: RemoteProtocolError) -> RemoteProtocolError:
     return made
 
 
+def client_gone() -> ClientGone:
+    """What is raised where a request waits whose client has left; frameworks log no traceback of it.
+
+    Werkzeug makes a response of it, whose status is the one that nginx has in its log for such requests.
+    """
+    message = "the client went away while its request waited"
+    if "django" in sys.modules:
+        quieten(logging.getLogger("django.request"), ClientGone)
+    werkzeug = sys.modules.get("werkzeug.exceptions")
+    if werkzeug is None:
+        return ClientGone(message)
+    known = _both(ClientGone, werkzeug.ClientDisconnected)
+    made: ClientGone = known.__new__(known, message)
+    made.__dict__.update(code=CLIENT_GONE, description=message, response=None)
+    return made
+
+
 class Quiet(logging.Filter):
     """Drops what is logged of an error, or of one that was raised from it."""
 
@@ -53,7 +73,7 @@ class Quiet(logging.Filter):
 
 def quieten(logger: logging.Logger, kind: type[Exception]) -> None:
     """Has a logger drop errors of that kind, once."""
-    if not any(isinstance(known, Quiet) for known in logger.filters):
+    if not any(isinstance(known, Quiet) and known.kind is kind for known in logger.filters):
         logger.addFilter(Quiet(kind))
 
 

@@ -12,6 +12,7 @@ from greenlet import GreenletExit
 from streamserve.core import ffi, lib
 from streamserve.debug.stacks import JOBS
 from streamserve.errors import LocalProtocolError
+from streamserve.gateway.departures import Departures
 from streamserve.gateway.early_hints import EarlyHints
 from streamserve.gateway.environ import Environ, base_environ
 from streamserve.gateway.environ_memory import EnvironMemory, RequestRefused
@@ -61,6 +62,7 @@ class Endpoint(Port):
             self.application = EarlyHints(self.application)
         self.core = hub.core
         self.turns = Turns(hub)
+        self.departures = Departures(hub)
         self.watching: set[Waiter] = set()  # see Exchange.watch
         self.head_cache = head_cache
         self.high_water = PIECE
@@ -93,6 +95,9 @@ class Endpoint(Port):
         super().close()
         if self.core is self.hub.core:  # else: a child of fork, and the greenlets that wait are the parent's
             self.sockets.close()
+
+    def left(self, connection: int) -> None:
+        self.departures.left(connection)
 
     def refused(self, peer: int, refusal: int) -> None:
         self.server.refusals.note_refused(peer, refusal)
@@ -129,18 +134,26 @@ class Endpoint(Port):
         ready.appendleft(item)
         serve = self.serve
         server = self.server
+        departures = self.departures
+        known = departures.known
+        departures.enter(runner)
         identities = hub.identities
         parts = not identities.keeps_context
         if identities.idle:
             assume(runner)
-        for _, handle, page, flags in item[1]:
-            hub.job = handle
-            serve(handle, page, flags).environ = None  # whose input and hints lead back to the exchange
-            server.active -= 1
-            if server.waiting:
-                server.admit_waiting()
-            if runner.task is not None or parts:
-                part(runner)
+        try:
+            for _, handle, page, flags in item[1]:
+                hub.job = runner.job = handle
+                serve(handle, page, flags).environ = None  # whose input and hints lead back to the exchange
+                if known:
+                    departures.over(handle)
+                server.active -= 1
+                if server.waiting:
+                    server.admit_waiting()
+                if runner.task is not None or parts:
+                    part(runner)
+        finally:
+            departures.leave(runner)
         if runner.identity is not None or runner.gr_context is not None:
             give_back(runner)
         if ready and ready[0] is item:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
 from streamserve.errors import ClientGone, HandshakeRefused, LocalProtocolError, ResponseComplete, WebSocketClosed
+from streamserve.gateway.client_faults import CLIENT_GONE
 from streamserve.gateway.file_wrapper import FileWrapper, send_file
 from streamserve.gateway.handshake import refusal_head
 from streamserve.gateway.raw_socket import OwnedConnection
@@ -198,6 +199,10 @@ class Exchange(Response):
                 lib.ss_conn_abort(core, self.handle, 0)
         elif isinstance(error, HandshakeRefused):
             self.refuse(error)
+        elif isinstance(error, ClientGone):
+            self.sent = 0
+            self.head = ResponseHead(b"", CLIENT_GONE, -1)  # for the access log
+            lib.ss_conn_abort(core, self.handle, 0)
         else:
             self._answer(self.endpoint.failure_head(self.environ), b"Internal Server Error\n")
 

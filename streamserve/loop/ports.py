@@ -19,6 +19,7 @@ _ACCEPTED: int = lib.SS_EVENT_ACCEPTED
 _REFUSED: int = lib.SS_EVENT_REFUSED
 _FAILED: int = lib.SS_EVENT_ACCEPT_FAILED
 _TLS: int = lib.SS_EVENT_TLS
+_LEFT: int = lib.SS_EVENT_LEFT
 
 
 class Port:
@@ -95,6 +96,8 @@ class Port:
                 os.close(handle)
         elif kind == _TLS:
             self.asked(handle, value)
+        elif kind == _LEFT:
+            self.left(handle)
         elif kind == _ACCEPTED:
             self.accepted(handle, value)
         elif kind == _REFUSED:
@@ -128,6 +131,9 @@ class Port:
 
     def failed(self, code: int) -> None:
         """Accepting failed with this errno; the core tries again in a second."""
+
+    def left(self, connection: int) -> None:
+        """The client of a request that is with Python has left."""
 
     def asked(self, connection: int, wants: int) -> None:
         """The bytes of a connection are to pass through TLS: enum ss_tls_want."""

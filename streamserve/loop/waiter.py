@@ -31,13 +31,15 @@ class Runner(RawGreenlet):
     """A reusable greenlet that runs one item after another (see runner.py).
 
     `item` is what to run next, `task` the Greenlet whose code runs now (if
-    anybody asked), `identity` which thread that is (see identities.py), `waiter` where it is parked.
+    anybody asked), `job` the connection whose request it serves, or served last,
+    `identity` which thread that is (see identities.py), `waiter` where it is parked.
     """
 
-    __slots__ = ("hub", "identity", "item", "task", "waiter")
+    __slots__ = ("hub", "identity", "item", "job", "task", "waiter")
     hub: Hub
     identity: Identity | None
     item: Any
+    job: int
     task: Any
     waiter: Waiter | None
 

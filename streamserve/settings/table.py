@@ -108,7 +108,7 @@ class Settings:
     queue: int = setting(1000, count(0, 1_000_000), "Concurrency",
         "Requests that wait for one of those greenlets; what comes on top is answered 503 with Retry-After.")
     queue_timeout: float = setting(30.0, time(), "Concurrency",
-        "How long a request may wait for one; later it is answered 503 with Retry-After. 0: no deadline.")
+        "How long a request may wait for one; then it is answered 503, as the others are. 0: no deadline.")
     thread_idle_timeout: float = setting(60.0, time(zero="for ever"), "Concurrency",
         "How long a request's thread is kept for the next one, with what threading.local has there, such as"
         " connections. 0: for ever.")
@@ -160,6 +160,10 @@ class Settings:
         "How long such an upload is dropped in all; then the connection is closed. 0: as long as it goes on.")
     write_timeout: float = setting(60.0, time(), "Deadlines",
         "How long a client may take nothing of a response that is ready for it. 0: no deadline.")
+    client_gone: Literal["on", "hangup", "off"] = setting("on", choice("on", "hangup", "off"), "Deadlines",
+        "Whether a request whose client has left gets ClientGone where it waits. A client that has sent all it will"
+        " is asked whether it is still there, or is gone by that alone (hangup): right behind a proxy that speaks"
+        " HTTP/1.0 to this server, which cannot be asked.")
     keep_alive_timeout: float = setting(75.0, time(), "Deadlines",
         "How long a connection may idle between requests; keep it above the load balancer's. 0: no deadline.")
     graceful_timeout: float = setting(30.0, time(zero="stop at once"), "Deadlines",

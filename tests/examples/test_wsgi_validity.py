@@ -31,6 +31,7 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         ("GET", "/events", {"stream": True, "headers": {"Last-Event-ID": "41"}}),
         ("GET", "/static/missing", {}),
     ],
+    "ticker": [("GET", "/", {}), ("HEAD", "/events", {}), ("GET", "/events", {"stream": True})],
     "chat": [
         ("GET", "/", {}),
         ("HEAD", "/", {}),
@@ -77,4 +78,6 @@ def test_the_validator_of_wsgiref_has_nothing_to_say(module: str, name: str, tmp
 
 def test_the_examples_are_found() -> None:
     names = [module.split(".")[1] for module, _ in applications()]
-    assert {"hello", "counter", "chat", "side_by_side", "https"} <= set(names) and len(set(names)) == len(names)
+    assert {"hello", "counter", "chat", "side_by_side", "https", "ticker"} <= set(names) and len(set(names)) == len(
+        names
+    )

@@ -61,6 +61,7 @@ OTHER_VALUES = {
     "discard_timeout": "2s",
     "discard_total": "1m",
     "write_timeout": "45s",
+    "client_gone": "hangup",
     "keep_alive_timeout": "5",
     "graceful_timeout": "0",
     "underscore_headers": "refuse",

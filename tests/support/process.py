@@ -81,6 +81,12 @@ class ServedCommand:
         """What it has written to standard error so far."""
         return "".join(self.lines)
 
+    @property
+    def stdout(self) -> str:
+        """What it has written to standard output so far."""
+        file = self._stdout.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

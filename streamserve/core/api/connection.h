@@ -16,6 +16,8 @@ typedef struct {
     int64_t linger_timeout;    /* how long input that means nothing is dropped before a close */
     int64_t discard_timeout;   /* the rest of an upload that was answered early: the longest pause in it... */
     int64_t discard_total;     /* ...and how long it is dropped in all */
+    int64_t left_after;        /* a client that sends FIN while its request is with Python is asked so much later
+                                * whether it has left: SS_EVENT_LEFT. 0: that is never told */
     uint32_t buffered_body;    /* a Content-Length body up to this size is read before the request is reported */
     uint32_t buffered_chunked; /* likewise a chunked one, which then counts as one of a known length; 0: none */
     uint32_t high_water;       /* bytes of queued output at which a writer should park */
@@ -24,6 +26,7 @@ typedef struct {
     uint32_t memo_entries;     /* header blocks and targets remembered, each; 0: none */
     uint32_t memo_block_bytes; /* longest header block that is remembered */
     int32_t raw;               /* 1: report SS_EVENT_ACCEPTED, do not speak HTTP */
+    int32_t left_by_fin;       /* 1: every client that sends FIN has left */
     int32_t tls;               /* 1: the bytes pass through Python's TLS (SS_EVENT_TLS) */
     int64_t handshake_timeout; /* ns: from accept to the end of the TLS handshake; 0: none */
 } ss_listener_config;

@@ -20,7 +20,8 @@ enum ss_event {
     SS_EVENT_DRAINED,    /* a connection whose output queue fell below low water */
     SS_EVENT_REFUSED,    /* handle: of the peer, for ss_loop_refused; value: enum ss_refusal; it is answered */
     SS_EVENT_ACCEPT_FAILED, /* value: errno; accepting pauses for a second */
-    SS_EVENT_TLS            /* a connection of a listener with TLS; value: enum ss_tls_want */
+    SS_EVENT_TLS,           /* a connection of a listener with TLS; value: enum ss_tls_want */
+    SS_EVENT_LEFT           /* a connection whose request is with Python: its client has left */
 };
 #define SS_EVENT_LISTENER_SHIFT 8
 #define SS_READ 1

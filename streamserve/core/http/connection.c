@@ -233,6 +233,7 @@ void ss_conn_fail(ss_loop *loop, ss_conn *conn) {
     if (conn->want_drain)
         ss_conn_tell(loop, conn, SS_EVENT_DRAINED);
     conn->want_body = conn->want_end = conn->want_drain = false;
+    ss_leaving_tell(loop, conn);
 }
 
 /* Bytes left: the client takes what it is sent, so its deadline counts anew. A TLS
@@ -250,5 +251,5 @@ void ss_conn_note_progress(ss_loop *loop, ss_conn *conn) {
     else if (conn->state == SS_CONN_REQUEST && conn->want_body)
         ss_progress_waited(loop, conn, true);
     else if (conn->state == SS_CONN_REQUEST)
-        ss_conn_deadline(loop, conn, 0);
+        ss_leaving_rest(loop, conn);
 }

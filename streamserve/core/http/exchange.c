@@ -110,6 +110,7 @@ int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t he
     else if (flags & SS_SEND_CLOSE)
         conn->persist = false;
     conn->response_started = true;
+    conn->chunked_response = (flags & SS_SEND_CHUNKED) != 0;
     struct iovec pieces[SS_RESPONSE_PIECES] = {
         {.iov_base = (char *)(uintptr_t)head, .iov_len = flags & SS_SEND_HEAD ? (size_t)head_length : 0},
         {0},

@@ -1,7 +1,7 @@
 /* HTTP/1 on a stream: the connection, its states, and what its files say to each other.
  *
- * connection.c, readiness.c, dropping.c and progress.c are the driver: they alone change a state, set a
- * deadline, or free. The others answer: request.c reads heads, body.c bodies, response.c writes.
+ * connection.c, readiness.c, dropping.c, progress.c and leaving.c are the driver: they alone change a state, set
+ * a deadline, or free. The others answer: request.c reads heads, body.c bodies, response.c writes.
  * exchange.c is what Python asks for, and protocol.c what HTTP is to its listener. */
 #ifndef SS_HTTP_H
 #define SS_HTTP_H
@@ -73,6 +73,9 @@ typedef struct {
     bool want_body;   /* a reader parks for SS_EVENT_BODY */
     bool want_end;    /* whoever makes the response is to be told, by SS_EVENT_BODY, that the peer hung up */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
+    bool chunked_response;
+    bool left_asked;  /* a client that sent FIN was asked whether it has left, see leaving.c */
+    bool left_told;   /* SS_EVENT_LEFT was told of this request */
     bool peer_known;  /* its address was reported */
     bool proxy_due;   /* a PROXY protocol header comes first */
     bool partial;     /* some bytes of the next head have come */
@@ -159,6 +162,12 @@ void ss_progress_body_came(ss_conn *conn, int64_t count);
 void ss_progress_await_room(ss_loop *loop, ss_conn *conn);
 void ss_progress_last_chance(ss_loop *loop, ss_conn *conn, int64_t timeout_ns);
 bool ss_progress_stalled(ss_loop *loop, ss_conn *conn);
+
+/* leaving.c */
+void ss_leaving_rest(ss_loop *loop, ss_conn *conn);
+void ss_leaving_noted(ss_loop *loop, ss_conn *conn);
+void ss_leaving_expired(ss_loop *loop, ss_conn *conn);
+void ss_leaving_tell(ss_loop *loop, ss_conn *conn);
 
 /* dropping.c */
 void ss_drop_begin(ss_loop *loop, ss_conn *conn);

@@ -43,6 +43,8 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
         flush(loop, conn);
     if (stream->dead)
         ss_conn_fail(loop, conn);
+    else
+        ss_leaving_noted(loop, conn);
 }
 
 /* ---- from a head to its request ---- */
@@ -50,7 +52,8 @@ static void request_ready(ss_loop *loop, ss_conn *conn) {
 static void report(ss_loop *loop, ss_conn *conn) {
     ss_request_report(loop, conn);
     ss_conn_move(loop, conn, SS_CONN_REQUEST);
-    ss_conn_deadline(loop, conn, 0);
+    conn->chunked_response = conn->left_asked = conn->left_told = false;
+    ss_leaving_rest(loop, conn);
     if (!ss_stream_unread(&conn->stream) && !conn->stream.in_held)
         ss_in_release(loop, &conn->stream);
 }
@@ -323,6 +326,8 @@ static void request_expired(ss_loop *loop, ss_conn *conn) {
         conn->body_failed = SS_BODY_TIMEOUT;
         conn->want_body = false;
         ss_conn_tell(loop, conn, SS_EVENT_BODY);
+    } else {
+        ss_leaving_expired(loop, conn);
     }
 }
 

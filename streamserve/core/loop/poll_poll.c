@@ -84,6 +84,8 @@ static short missing(const ss_io *io) {
         events |= POLLPRI;
     if (directions & SS_WRITE)
         events |= POLLOUT;
+    if (io->class->ends_once)
+        events |= POLLERR; /* whatever else is ready already */
     return io->fd < 0 || (io->class->ends_once && io->ready & SS_FAIL) ? 0 : events;
 }
 
