@@ -11,6 +11,8 @@ from socket import AF_INET, AF_INET6
 from socket import socket as Socket
 from typing import Any
 
+from greenlet import getcurrent
+
 from streamserve import __version__
 from streamserve.core import ffi, lib
 from streamserve.errors import ConfigurationError
@@ -23,10 +25,11 @@ from streamserve.gateway.tls import TlsEndpoint
 from streamserve.listening.addresses import TcpAddress, UnixFile, address_of, open_listener
 from streamserve.listening.network import prepare_stream
 from streamserve.logs.access_log import open_access_log
+from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import FOREVER, Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import sleep
-from streamserve.loop.waiter import Waiter
+from streamserve.loop.waiter import ServingWaiter, Waiter
 from streamserve.settings import Settings
 from streamserve.tls.certificates import load_certificates
 
@@ -176,7 +179,7 @@ class WSGIServer:
         """Serves until `stop` is called, or the greenlet is interrupted."""
         self.start()
         hub = get_hub()
-        waiter = Waiter(hub)
+        waiter = ServingWaiter(hub)
         self._stopped[waiter] = hub.core
         try:
             waiter.park()
@@ -187,6 +190,8 @@ class WSGIServer:
     def stop(self, timeout: float | None = None) -> int:
         """Stops gracefully: what runs is finished, what idles is closed, nothing new is accepted.
 
+        In the hub it returns at once, and a greenlet does the rest. Interrupted, it stops at once.
+
         Args:
             timeout: seconds for the requests that run; None: the setting graceful_timeout.
 
@@ -196,23 +201,36 @@ class WSGIServer:
         if self._hub is None or self.stopping:
             return 0
         self.stopping = True
+        limit = self.settings.graceful_timeout if timeout is None else timeout
+        if getcurrent() is self._hub:
+            Greenlet.spawn(self._drain, limit)
+            return 0
+        return self._drain(limit)
+
+    def _drain(self, limit: float) -> int:
+        """The rest of `stop`; interrupted, it stops at once."""
+        cut_off = 0
+        try:
+            self._wait_drained(time.monotonic() + limit)
+            cut_off = self.active + len(self.waiting)
+        finally:
+            self.close()
+        return cut_off
+
+    def _wait_drained(self, deadline: float) -> None:
+        assert self._hub is not None
         for endpoint in self._endpoints.values():
             endpoint.wake_watching()
-        limit = self.settings.graceful_timeout if timeout is None else timeout
-        deadline = time.monotonic() + limit
         core = self._hub.core
         while True:
             left = int(min(deadline - time.monotonic(), FOREVER) * 1e9)
             busy = sum(max(0, lib.ss_listener_drain(core, number, left)) for number in self._endpoints)
             self._close_sockets()
             if not self._endpoints or not (busy or self.active or self.waiting):
-                break  # somebody closed it, or all is done
+                return  # somebody closed it, or all is done
             if left <= 0:
-                break
+                return
             sleep(min(_DRAIN_CHECK, left / 1e9))
-        cut_off = self.active + len(self.waiting)
-        self.close()
-        return cut_off
 
     def close(self) -> None:
         """Stops at once: every connection ends, greenlets that wait on one are told."""

@@ -1,7 +1,11 @@
 """What every test gets without asking, and the servers that it may ask for."""
 
 import signal
+from collections.abc import Iterator
 
+import pytest
+
+from streamserve.loop.native_threads import thread_serves, thread_works
 from tests.support.servers.fixtures import mariadb, postgres, redis
 
 __all__ = ["mariadb", "postgres", "redis"]
@@ -10,3 +14,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts what runs in its background like that, and children inherit it: the servers that tests stop
     # by Ctrl-C would not hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watchdog_of_tests() -> Iterator[None]:
+    """The thread of faulthandler_timeout wakes nobody; the loop cannot know that of a thread that C made."""
+    thread_serves()
+    yield
+    thread_works()

@@ -8,8 +8,9 @@ What is left as it is: `stack_size`, which greenlets ignore; `exit`, `get_native
 from __future__ import annotations
 
 import _thread
+import importlib
 import os
-import signal as _signal
+import signal
 import sys
 import threading
 import traceback
@@ -37,6 +38,7 @@ __target__ = "_thread"
 get_ident.__module__ = __target__
 
 _native_count = _thread._count
+_signal: Any = importlib.import_module("_signal")
 _native_interrupt_main: Any = _thread.interrupt_main
 
 SPINS = 64
@@ -225,13 +227,13 @@ def _set_sentinel() -> Sentinel:
     return sentinel
 
 
-def interrupt_main(signum: int = _signal.SIGINT, /) -> None:
+def interrupt_main(signum: int = signal.SIGINT, /) -> None:
     """Has the handler of a signal called in the main thread, as if the signal had arrived.
 
     Raises:
         ValueError: there is no such signal.
     """
-    handler = _signal.getsignal(signum)
+    handler = _signal.getsignal(signum)  # the one that the interpreter has
     hub = get_hub()
     if hub.thread_ident != (threading.main_thread().ident or 0):  # set anew after a fork
         _native_interrupt_main(signum)

@@ -53,7 +53,7 @@ class EventLoop:
         timers: slot of a core timer → object whose `fire()` is called at its end.
         fd_watchers: handle of a descriptor → what to call with the directions that became ready.
         ports: listener → the Port that takes its events and those of its connections.
-        interrupts: greenlet → the errors that are raised where it next parks.
+        interrupts: greenlet → the errors that are raised where it next parks; main's: also signals (Arrival).
         other_threads: what other threads and signal handlers want called.
         idle_waiters: who waits until nothing is left to happen.
         taken: the events of the last poll are taken, or being taken.
@@ -93,7 +93,7 @@ class EventLoop:
         self.timers: dict[int, Any] = {}
         self.fd_watchers: dict[int, Callable[[int], Any]] = {}
         self.ports: dict[int, Port] = {}
-        self.interrupts: dict[RawGreenlet, list[BaseException]] = {}
+        self.interrupts: dict[RawGreenlet, list[Any]] = {}
         self.other_threads: deque[Callback] = deque()
         self.idle_waiters: list[Waiter] = []
         self.taken = True

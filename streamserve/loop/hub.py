@@ -27,6 +27,7 @@ from streamserve.loop.identities import Identities
 from streamserve.loop.native_threads import get_ident as _get_ident
 from streamserve.loop.native_threads import others_may_wake
 from streamserve.loop.runner import run_item
+from streamserve.loop.signal_functions import Arrival, may_wake
 from streamserve.loop.waiter import Runner, Waiter
 
 BUDGET = 256
@@ -194,8 +195,10 @@ class Hub(RawGreenlet, FailureReports):
                 waiter.wake(True)
             waiters.clear()
             return
-        if others_may_wake():
+        if others_may_wake() or may_wake():
             self._poll(RECHECK)
+            return
+        if self.ready or self._loop.other_threads:  # of a thread that has ended since we looked
             return
         self.throw_main(LoopExit("This operation would block forever: no timer, descriptor or listener is left", self))
 
@@ -277,20 +280,26 @@ class Hub(RawGreenlet, FailureReports):
         elif self.destroyed:
             main.waiter = None
             main.throw(error)
-        elif not main.dead and not self.interrupt(main, error):
-            main.throw(error)
+        else:
+            self.withdraw_interrupt(main, error)  # Ctrl-C that a greenlet got which never waits
+            if not main.dead and not self.interrupt(main, error):
+                main.throw(error)
 
     def raise_interrupt(self, current: Any) -> None:
-        """Raises the first error that waits for this greenlet, if one does."""
-        errors = self.interrupts.get(current)
-        if errors is None:
-            return
-        if len(errors) == 1:
-            del self.interrupts[current]
-        raise errors.pop(0)
+        """Raises the first error that waits for this greenlet, if one does; calls signals before it."""
+        while True:
+            errors = self.interrupts.get(current)
+            if errors is None:
+                return
+            if len(errors) == 1:
+                del self.interrupts[current]
+            first = errors.pop(0)
+            if first.__class__ is not Arrival:
+                raise first
+            first.call()
 
-    def withdraw_interrupt(self, target: Any, error: BaseException) -> None:
-        """Forgets an error that was not raised yet."""
+    def withdraw_interrupt(self, target: Any, error: Any) -> None:
+        """Forgets an error, or a signal, that was not raised yet."""
         errors = self.interrupts.get(target)
         if errors and error in errors:
             errors.remove(error)
@@ -302,10 +311,9 @@ class Hub(RawGreenlet, FailureReports):
     def _poll_failed(self, error: BaseException) -> None:
         """An error of the poll; or one that the function of a signal raised there, which is the main greenlet's."""
         trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
+        while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("streamserve."):
             trace = trace.tb_next
-        name = str(trace.tb_frame.f_globals.get("__name__")) if trace is not None else ""
-        if name.startswith("streamserve."):
+        if trace is None:
             self.report(error, self)
         else:
             self.handle_system_error(type(error), error)

@@ -65,13 +65,13 @@ class _ThreadEnd:
 def _new_hub() -> Hub:
     import streamserve.loop.forker  # noqa: F401 - a child of fork must not have to import
     from streamserve.loop.hub import Hub  # it stands on this module
-    from streamserve.loop.signals import guard_interrupts  # likewise
+    from streamserve.loop.signals import adopt_functions  # likewise
 
     hub = _hubs[_get_ident()] = Hub(_default_backend)
     if threading.main_thread().ident != _get_ident():
         _thread.end = _ThreadEnd(hub)
     else:
-        guard_interrupts()
+        adopt_functions()
     return hub
 
 

@@ -11,6 +11,7 @@ can be patched, so it is the one place from which others take the real ones.
 
 from __future__ import annotations
 
+import os
 from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, start_new_thread
 from _thread import _local as thread_local
 
@@ -21,6 +22,7 @@ __all__ = [
     "forget_threads",
     "get_ident",
     "others_may_wake",
+    "others_run",
     "start_new_thread",
     "thread_local",
     "thread_serves",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _serving = 0
+_left_behind = 0
 
 
 def thread_serves() -> None:
@@ -43,11 +46,22 @@ def thread_works() -> None:
 
 
 def others_may_wake() -> bool:
-    """True if, besides the calling thread, one runs that does not only serve."""
-    return _count() - _serving > 0
+    """True if, besides the calling thread, one runs that does not only serve, be it one that a C library made.
+
+    Linux knows those, and also the one that was just started, which CPython counts once it runs.
+    """
+    try:
+        return len(os.listdir("/proc/self/task")) - 1 > _serving
+    except OSError:
+        return others_run()
+
+
+def others_run() -> bool:
+    """True if, besides the calling thread, one runs that Python started and that does not only serve."""
+    return _count() - _left_behind - _serving > 0
 
 
 def forget_threads() -> None:
     """In a child after fork, which has one thread."""
-    global _serving
-    _serving = _count()  # CPython goes on counting the threads of the parent
+    global _serving, _left_behind
+    _serving, _left_behind = 0, _count()  # CPython goes on counting the threads of the parent

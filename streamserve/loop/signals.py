@@ -5,10 +5,8 @@ poll that is about to block would not see it, so every signal also writes to a
 socket in the poll set (signal.set_wakeup_fd). That socket is never armed: it
 only ends the poll, it keeps nothing alive and makes no event.
 
-Ctrl-C is special: Python would raise KeyboardInterrupt at any bytecode, also
-between the one that takes a greenlet from a queue and the one that switches to
-it, which would then never run again. So while code of this package runs, the
-interrupt is queued, and the hub raises it in the main greenlet.
+Where the functions run that programs set by `signal.signal`, Ctrl-C's among them,
+is said in signal_functions.py.
 """
 
 from __future__ import annotations
@@ -29,6 +27,9 @@ from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
+from streamserve.loop.signal_functions import adopt_functions, has_functions_wake, use_descriptor
+
+__all__ = ["SignalCounter", "SignalHandler", "adopt_functions", "signal_handler"]
 
 
 def _nobody(numbers: bytes) -> None:
@@ -47,7 +48,7 @@ class _WakeUp:
         self.handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)
         self.told: Callable[[bytes], None] = _nobody
         hub.woken = self.empty
-        signal.set_wakeup_fd(self.writer.fileno(), warn_on_full_buffer=False)
+        use_descriptor(self.writer.fileno())
 
     def empty(self) -> None:
         """Reads what signals wrote: the poll hears of the next one only then."""
@@ -70,22 +71,6 @@ class _WakeUp:
         lib.ss_loop_wake(self.hub.core)  # the poll must not sleep on what was queued meanwhile
 
 
-def _interrupted(signum: int, frame: FrameType | None) -> None:
-    hub = hub_of_thread()
-    if hub is None or frame is None or not str(frame.f_globals.get("__name__")).startswith(_OURS):
-        raise KeyboardInterrupt
-    hub.run_callback_threadsafe(hub.handle_system_error, KeyboardInterrupt, KeyboardInterrupt())
-
-
-_OURS = __name__.partition(".")[0] + "."
-
-
-def guard_interrupts() -> None:
-    """Has Ctrl-C wait until the loop is between two things, unless the program handles it itself."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupted)
-
-
 _wake_up: _WakeUp | None = None
 
 
@@ -94,6 +79,9 @@ def _ensure_wake_up(hub: Hub) -> _WakeUp:
     if _wake_up is None or _wake_up.core != hub.core:
         _wake_up = _WakeUp(hub)
     return _wake_up
+
+
+has_functions_wake(lambda: _ensure_wake_up(get_hub()))
 
 
 LOOK = 0.05

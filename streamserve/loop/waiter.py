@@ -123,15 +123,37 @@ class Waiter:
                     following.switch()
             else:
                 switch_out(hub)
-            while not self.done:  # somebody switched here by hand
+            while not self.done:  # somebody switched here by hand, or a signal arrived
                 if hub.dead:
                     hub.destroy()  # so that the next wait has a hub of its own
                     raise HubDestroyed(hub)
-                switch_out(hub)
+                if hub.interrupts:
+                    self._be_interrupted(current)
+                else:
+                    switch_out(hub)
             current.waiter = None
         if self.error is not None:
             raise self._take_error()
         return self.value
+
+    def _be_interrupted(self, current: Any) -> None:
+        """Calls the functions of signals on top of this wait, whose end is what they raise; they may wait, too."""
+        hub = self.hub
+        try:
+            hub.raise_interrupt(current)
+        except BaseException as error:
+            self.signal_failed(error)
+        current.waiter = self
+        if self.done:
+            if current in hub.ready:  # where the end of this wait put it
+                hub.ready.remove(current)
+        else:
+            switch_out(hub)
+
+    def signal_failed(self, error: BaseException) -> None:
+        """The function of a signal raised this on top of the wait."""
+        self.error = error  # also where something was given meanwhile: whoever parks passes it on
+        self.done = True
 
     def park_for(self, seconds: float | None) -> bool:
         """Waits at most so many seconds (None: as long as it takes); False if the time was up."""
@@ -179,3 +201,16 @@ class Waiter:
             return False
         self.error = error
         return self.wake()
+
+
+class ServingWaiter(Waiter):
+    """The wait for the end of a server: an error in a signal's function does not end it."""
+
+    __slots__ = ()
+
+    def signal_failed(self, error: BaseException) -> None:
+        """Reports it, unless it is what ends programs."""
+        if isinstance(error, Exception):
+            self.hub.report(error, self)
+        else:
+            super().signal_failed(error)

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamserve.green import thread as green_thread
 from streamserve.green.queue import SimpleQueue
-from streamserve.loop.native_threads import others_may_wake
+from streamserve.loop.native_threads import others_run
 from streamserve.monkey.native_objects import Holders
 from streamserve.monkey.originals import get_original
 from streamserve.monkey.references import is_ours
@@ -27,7 +27,7 @@ SILENT = frozenset(["_tstate_lock", "_main_thread_lock"])
 def replace_native_objects() -> None:
     """Replaces the native locks that are free, the thread-local data, and queues that no other thread may wait on."""
     kinds = [_NativeLock, _NativeRLock, _NativeLocal]
-    if not others_may_wake():
+    if not others_run():
         kinds.append(_NativeQueue)
     holders = Holders(frozenset(kinds))
     successors: dict[int, tuple[Any, Any]] = {}

@@ -12,7 +12,7 @@ from greenlet import getcurrent
 from streamserve.green import thread as green_thread
 from streamserve.green.identity import get_ident
 from streamserve.green.thread_handle import Sentinel
-from streamserve.loop.native_threads import others_may_wake
+from streamserve.loop.native_threads import others_run
 from streamserve.monkey.report import report
 
 __all__ = ["adopt_main_thread", "report_running_threads"]
@@ -26,7 +26,7 @@ def report_running_threads(here: int) -> None:
     """
     if here != threading.main_thread().ident:
         report("patched in a thread that is not the main one: patch in the main thread, before others start")
-    if others_may_wake():
+    if others_run():
         others = [thread.name for thread in threading.enumerate() if thread.ident != here]
         named = ", ".join(others) or "unknown to threading"
         report(f"patched while other native threads run, which stay native: {named}")

@@ -14,7 +14,7 @@ from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
-from streamserve.loop.waiter import Waiter
+from streamserve.loop.waiter import ServingWaiter, Waiter
 from streamserve.server.handlers import Handlers
 from streamserve.server.spawning import Spawning
 
@@ -169,7 +169,7 @@ class BaseServer:
             stop_timeout: seconds for the handlers that run then; None: `stop_timeout` of the server.
         """
         self.start()
-        waiter = Waiter(get_hub())
+        waiter = ServingWaiter(get_hub())
         self._ends.append(waiter)
         try:
             waiter.park()
