@@ -186,7 +186,7 @@ def _command() -> GroupedCommand:
 
 def _run(config: str | None, check_config: bool, print_config: bool, **flags: Any) -> int:
     settings = read_settings(_in_our_words(flags), os.environ, config)
-    configure_logging(settings.log_level)  # what importing the application has to say is in lines like all others
+    configure_logging(settings.log_level, settings.log_config)  # before what importing the application has to say
     tell_unknown_variables(os.environ)
     if print_config:
         click.echo(to_toml(settings))

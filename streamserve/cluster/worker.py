@@ -54,7 +54,7 @@ class Worker:
             )  # before the application, whose own handler counts more
             set_default_backend(self.settings.loop_backend)  # before the application can make a hub
             application = load_app(self.settings.app, self.settings.chdir, patch=self.settings.patch)
-            configure_logging(self.settings.log_level)
+            configure_logging(self.settings.log_level, self.settings.log_config)
             listeners = open_listeners(self.settings.bind, self.settings.backlog, self.settings.unix_file)
             for listener in listeners:
                 cleanup.callback(listener.close)

@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+from streamserve.logs.log_config import apply_log_config
+
 __all__ = ["configure_logging", "write_past_locks"]
 
 NAMES = ("streamserve", "streamserve.engine", "streamserve.server", "streamserve.websocket", "streamserve.wsgi")
@@ -47,7 +49,7 @@ def time_shown(now: float) -> str:
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{int(now % 1 * 1000):03d} {time.strftime('%z', local)}"
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, config: str = "") -> None:
     """Sends what the server logs to standard error, apart from the application's own logging.
 
     Call it before the application is loaded, for what that has to say, and again behind it: what the application did
@@ -55,6 +57,10 @@ def configure_logging(level: str) -> None:
 
     Args:
         level: The least severe level to write, as the setting log_level has it.
+        config: A file that says more, see log_config.py; "": none.
+
+    Raises:
+        ConfigurationError: The file says nothing that can be.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(FORMAT))
@@ -66,6 +72,8 @@ def configure_logging(level: str) -> None:
     root.propagate = False
     for name in NAMES:
         logging.getLogger(name).__class__ = SteadyLogger
+    if config:
+        apply_log_config(config)
 
 
 def _join(logger: logging.Logger, handler: logging.Handler) -> None:

@@ -79,7 +79,6 @@ BORROWED = (
         "the server logs to standard error, 2>>VALUE sends it to a file",
         same=("-",),
     ),
-    BorrowedFlag(("--log-config",), "the application configures its own logging, --log-level is for the server's"),
     BorrowedFlag(
         ("--keep-alive",), "--keep-alive-timeout 0 is no deadline", setting="keep_alive_timeout", other=("0",)
     ),

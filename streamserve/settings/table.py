@@ -200,6 +200,8 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
         "info", choice("debug", "info", "warning", "error", "critical"), "Logging",
         "The least severe messages of the server that are written to standard error.")
+    log_config: str = setting("", text("give a file", metavar="FILE"), "Logging",
+        "A .json or .toml file for logging.config.dictConfig: what server and application log. Empty: none.")
 
     loop_backend: Literal["auto", "epoll", "poll"] = setting("auto", choice("auto", "epoll", "poll"), "Loop",
         "The system call that the event loop waits in. auto: the best that the system has.")

@@ -1,13 +1,16 @@
 """The log of the server beside the logging of the application."""
 
+import json
 import logging
 import logging.config
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from streamserve.errors import ConfigurationError
 from streamserve.logs.server_log import NAMES, configure_logging
 
 
@@ -55,6 +58,49 @@ def test_application_that_silences_existing_loggers_does_not_silence_the_server(
     configure_logging("info")
     child.error("heard")
     assert "heard" in capsys.readouterr().err
+
+
+PAGE = Path(__file__).parents[2] / "docs/logging.md"
+
+
+@pytest.mark.parametrize("kind", ["toml", "json"])
+def test_a_file_configures_the_logging_of_server_and_application(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = PAGE.read_text().partition("```toml\n")[2].partition("```")[0]
+    Path("logging.toml").write_text(text)
+    Path("logging.json").write_text(json.dumps(tomllib.loads(text)))
+    for _ in range(2):  # before the application is imported, and behind it
+        configure_logging("info", f"logging.{kind}")
+    logging.getLogger("streamserve").info("not severe enough")
+    logging.getLogger("streamserve.wsgi").warning("heard")
+    logging.getLogger("site").info("of the application")
+    for handler in logging.root.handlers:
+        handler.close()
+    lines = Path("site.log").read_text().splitlines()
+    assert lines == ["WARNING streamserve.wsgi heard", "INFO site of the application"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.toml", None, "cannot be read: No such file or directory"),
+        ("logging.ini", "", "is of no known kind; give a .json or .toml file"),
+        ("logging.json", "{", "is no JSON: "),
+        ("logging.toml", "a", "is no TOML: "),
+        ("logging.toml", "[root]\nhandlers = ['none']", "is no configuration for dictConfig: Unable to configure root"),
+        ("logging.toml", "version = 7", "is no configuration for dictConfig: Unsupported version"),
+        ("logging.json", "[]", "is no configuration for dictConfig: "),
+        ("logging.toml", "[handlers.a]\nclass = 'no.such'", "is no configuration for dictConfig: Unable to configure"),
+    ],
+)
+def test_a_file_that_says_nothing_possible_is_told(name: str, content: str | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        configure_logging("info", str(tmp_path / name))
+    assert f"log_config='{tmp_path / name}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("configure", ["dict", "file"])

@@ -76,6 +76,7 @@ OTHER_VALUES = {
     "access_log": "-",
     "access_log_format": "%(h)s %({host}i)s",
     "log_level": "debug",
+    "log_config": "logging.toml",
     "loop_backend": "poll",
     "block_warning": "250ms",
 }
