@@ -9,13 +9,14 @@ from typing import Any
 
 from greenlet import getcurrent
 
+from streamserve.green import condition
 from streamserve.green import thread as green_thread
 from streamserve.green.identity import get_ident
 from streamserve.green.thread_handle import Sentinel
 from streamserve.loop.native_threads import others_run
 from streamserve.monkey.report import report
 
-__all__ = ["adopt_main_thread", "report_running_threads"]
+__all__ = ["adopt_main_thread", "patch_condition", "report_running_threads"]
 
 
 def report_running_threads(here: int) -> None:
@@ -30,6 +31,11 @@ def report_running_threads(here: int) -> None:
         others = [thread.name for thread in threading.enumerate() if thread.ident != here]
         named = ", ".join(others) or "unknown to threading"
         report(f"patched while other native threads run, which stay native: {named}")
+
+
+def patch_condition() -> None:
+    """Conditions lose no notification to a kill: also those that exist, and those of derived classes."""
+    threading.Condition.wait = condition.wait  # type: ignore[method-assign]
 
 
 def adopt_main_thread(native_ident: int) -> None:
