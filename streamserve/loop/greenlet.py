@@ -16,6 +16,7 @@ import greenlet as _greenlet
 from greenlet import GreenletExit
 
 from streamserve.loop.failures import as_exception
+from streamserve.loop.frames import release_frames
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.identities import Identity
@@ -371,6 +372,7 @@ def _begin(item: tuple[Any, Greenlet], runner: Runner) -> None:
         trace = error.__traceback__
         error.__traceback__ = trace.tb_next if trace is not None else None
         greenlet._failed(error)
+        release_frames(error)
         # The traceback leads to this frame, and the greenlet to the traceback: part them.
         del greenlet, item, trace
     else:
