@@ -17,7 +17,7 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
     """Calls `action(module)` once that module is imported: now, if it is.
 
     Args:
-        name: of a package or module at the top level.
+        name: of a package or module; the package that a module is in is imported with it.
         action: An exception of it is one of the import.
     """
     module = sys.modules.get(name)

@@ -118,9 +118,9 @@ def patch_all(
 ) -> bool:
     """Makes the standard library cooperative, as far as the arguments say; returns True.
 
-    Also lets psycopg 3 and psycopg2 wait in the loop, when they are imported. Call it early and in the main thread;
-    what had been taken from the patched modules before is found and replaced, and what cannot be is reported by a
-    warning.
+    Also lets psycopg 3, psycopg2 and multiprocessing wait in the loop, when they are imported. Call it early and in the
+    main thread; what had been taken from the patched modules before is found and replaced, and what cannot be is
+    reported by a warning.
 
     Args:
         socket, dns, time, select, thread, ssl, queue: which modules. `thread` is `_thread` and `threading`.
@@ -163,6 +163,10 @@ def patch_all(
         from streamserve.monkey.psycopg import patch_psycopg
 
         patch_psycopg()
+    if thread:
+        from streamserve.monkey.multiprocessing import patch_multiprocessing
+
+        patch_multiprocessing()
     if sqlite3:
         from streamserve.monkey.sqlite3 import patch_sqlite3
 
