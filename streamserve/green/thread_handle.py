@@ -7,6 +7,8 @@ import os
 from typing import Any
 from weakref import WeakSet
 
+from greenlet import getcurrent
+
 from streamserve.green.identity import get_ident, when_ended
 from streamserve.sync.event import Event
 
@@ -25,19 +27,24 @@ class Sentinel:
     A lock that is handed from one to the next would still be locked when `threading` asserts that it is not.
     """
 
-    __slots__ = ("__weakref__", "_end", "_holders")
+    __slots__ = ("__weakref__", "_end", "_holders", "_interrupted")
 
     def __init__(self) -> None:
         self._end = Event()
         self._holders = 0
+        self._interrupted: Any = None  # the greenlet whose wait for it was
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """The first call is the thread's own; any other waits for its end, and returns False if that does not come."""
         if self._holders:
             if not blocking or timeout == 0:
                 return False
-            if not self._end.wait(None if timeout < 0 else timeout):
-                return False
+            try:
+                if not self._end.wait(None if timeout < 0 else timeout):
+                    return False
+            except BaseException:
+                self._interrupted = getcurrent()
+                raise
         self._holders += 1
         return True
 
@@ -47,7 +54,13 @@ class Sentinel:
         self._end.set()
 
     def locked(self) -> bool:
-        """True while the thread runs, or somebody has it."""
+        """True while the thread runs, or somebody has it.
+
+        `Thread.join` that was interrupted in `acquire` would take that for its own, and end the thread: it gets False.
+        """
+        if self._interrupted is not None and self._interrupted is getcurrent():
+            self._interrupted = None
+            return False
         return self._holders > 0
 
     def _at_fork_reinit(self) -> None:

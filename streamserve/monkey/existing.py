@@ -5,10 +5,12 @@ from __future__ import annotations
 import _queue
 import gc
 import socket
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 from streamserve.green import thread as green_thread
 from streamserve.green.queue import SimpleQueue
+from streamserve.green.shared_queue import SharedQueue
 from streamserve.loop.native_threads import others_run
 from streamserve.monkey.native_objects import Holders
 from streamserve.monkey.originals import get_original
@@ -25,11 +27,8 @@ SILENT = frozenset(["_tstate_lock", "_main_thread_lock"])
 
 
 def replace_native_objects() -> None:
-    """Replaces the native locks that are free, the thread-local data, and queues that no other thread may wait on."""
-    kinds = [_NativeLock, _NativeRLock, _NativeLocal]
-    if not others_run():
-        kinds.append(_NativeQueue)
-    holders = Holders(frozenset(kinds))
+    """Replaces the native locks that are free, the thread-local data, and queues."""
+    holders = Holders(frozenset([_NativeLock, _NativeRLock, _NativeLocal, _NativeQueue]))
     successors: dict[int, tuple[Any, Any]] = {}
     for holder, native in list(holders.objects()):
         if id(native) not in successors:
@@ -38,6 +37,19 @@ def replace_native_objects() -> None:
                 _report_held(holder, native)
             successors[id(native)] = (native, native if made is None else made)
     holders.swap(lambda value: _found(successors, value))
+    for holder in holders.found:
+        if isinstance(holder, (GeneratorType, CoroutineType)):
+            _report_suspended(holder, successors)
+
+
+def _report_suspended(holder: Any, successors: dict[int, tuple[Any, Any]]) -> None:
+    """Names the local variables of a generator or coroutine that waits, which have a native object: they stay."""
+    frame = holder.gi_frame if isinstance(holder, GeneratorType) else holder.cr_frame
+    for name, value in list(frame.f_locals.items()) if frame is not None else ():
+        if _found(successors, value) is not value:
+            report(
+                f"{name} in the suspended {holder.__qualname__} stays a native {type(value).__name__}: patch earlier"
+            )
 
 
 def _found(successors: dict[int, tuple[Any, Any]], value: Any) -> Any:
@@ -59,6 +71,8 @@ def _successor(native: Any) -> Any:
         local: Any = green_thread._local()
         local.__dict__.update(native.__dict__)  # the main thread's
         return local
+    if others_run():  # one may wait in it
+        return SharedQueue(native)
     queue = SimpleQueue()
     while not native.empty():
         queue.put(native.get_nowait())

@@ -82,12 +82,13 @@ class Patch:
         """Finds and replaces what others have taken, and reports what cannot be replaced."""
         from streamserve.monkey.existing import replace_native_objects, report_sockets, report_subclasses
         from streamserve.monkey.originals import get_original
-        from streamserve.monkey.threads import adopt_main_thread, patch_condition
+        from streamserve.monkey.threads import adopt_main_thread, adopt_threads, patch_condition
 
         replace_references(self._replaced)
         if self._threads:
             patch_condition()
             adopt_main_thread(get_original("_thread", "get_ident")())
+            adopt_threads()
             replace_native_objects()
             report_subclasses(get_original("_thread", "_local"), "threading.local", known=("asyncio",))
         if self._sockets:

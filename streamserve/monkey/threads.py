@@ -12,11 +12,12 @@ from greenlet import getcurrent
 from streamserve.green import condition
 from streamserve.green import thread as green_thread
 from streamserve.green.identity import get_ident
-from streamserve.green.thread_handle import Sentinel
+from streamserve.green.native_thread import NativeHandle, NativeSentinel
+from streamserve.green.thread_handle import Sentinel, ThreadHandle
 from streamserve.loop.native_threads import others_run
 from streamserve.monkey.report import report
 
-__all__ = ["adopt_main_thread", "patch_condition", "report_running_threads"]
+__all__ = ["adopt_main_thread", "adopt_threads", "patch_condition", "report_running_threads"]
 
 
 def report_running_threads(here: int) -> None:
@@ -51,6 +52,24 @@ def adopt_main_thread(native_ident: int) -> None:
         _replace_sentinel(main)
     if getcurrent().parent is not None:
         _adopt_imports(native_ident)
+
+
+def adopt_threads() -> None:
+    """Lets greenlets wait for the threads that run natively; those that were not started yet begin as greenlets."""
+    for thread in list(threading._dangling):  # type: ignore[attr-defined]
+        if thread is threading.main_thread():
+            continue
+        handle, sentinel = thread.__dict__.get("_handle"), thread.__dict__.get("_tstate_lock")
+        if handle is not None and not thread._started.is_set():
+            thread._handle = ThreadHandle()
+        elif handle is not None:
+            thread._handle = NativeHandle(handle)
+        elif sentinel is not None:
+            thread._tstate_lock = shared = NativeSentinel(sentinel)
+            awaited: set[Any] = threading._shutdown_locks  # type: ignore[attr-defined]
+            if sentinel in awaited:
+                awaited.discard(sentinel)
+                awaited.add(shared)
 
 
 def _replace_sentinel(main: Any) -> None:

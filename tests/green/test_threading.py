@@ -237,3 +237,22 @@ greenlets = [streamserve.spawn(lambda: (threading.current_thread(), time.sleep(1
 print(asked.wait(60))
 """
     ) == ["True"]
+
+
+def test_a_join_that_is_interrupted_does_not_take_the_thread_for_ended() -> None:
+    source = """
+from streamserve.monkey import patch_all; patch_all()
+import threading, time
+from streamserve import Timeout, spawn
+def work():
+    time.sleep(0.05)
+    print("ended")
+thread = threading.Thread(target=work)
+thread.start()
+with Timeout(0.001, False):
+    thread.join()
+print(thread.is_alive())
+thread.join()
+print(thread.is_alive(), thread in threading.enumerate())
+"""
+    assert printed(source) == ["True", "ended", "False False"]
