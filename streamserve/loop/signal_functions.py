@@ -28,8 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
+from streamserve.core import lib
 from streamserve.loop.hubs import hub_of_thread
 from streamserve.loop.native_threads import get_ident, start_new_thread
+from streamserve.loop.waiter import SIGNALLED
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -77,13 +79,15 @@ class InMain:
         current = getcurrent()
         outside = frame is not None and not _is_ours(frame.f_globals.get("__name__"))
         if outside and current is main:
+            self._take_back(hub)
             return self.function(signum, frame)
         if outside and current is not hub and self._take_back(hub):
             self._call_here(hub, signum, frame)
             return None
         self._waiting = arrival = Arrival(self.function, signum)
         send(hub, arrival)
-        if current is not hub:
+        waiter = getattr(main, "waiter", None)
+        if current is not hub or waiter is None or waiter.done:
             start_new_thread(_insist, (hub, arrival))
         return None
 
@@ -119,8 +123,13 @@ def _main(hub: Hub) -> Any:
 
 def send(hub: Hub, what: Any) -> None:
     """Has an Arrival called, or an error raised, in the main greenlet of this thread; at any bytecode."""
-    hub.interrupts.setdefault(_main(hub), []).append(what)
-    hub.run_callback_threadsafe(_deliver, hub, what)
+    main = _main(hub)
+    hub.interrupts.setdefault(main, []).append(what)
+    waiter = getattr(main, "waiter", None)
+    if waiter is not None and waiter.error is None:  # also where the wait has ended, and main is about to go on
+        waiter.error = SIGNALLED
+    hub.run_callback(_deliver, hub, what)
+    lib.ss_loop_wake(hub.core)  # it may be about to wait
 
 
 def _deliver(hub: Hub, what: Any) -> None:

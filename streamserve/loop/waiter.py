@@ -84,6 +84,9 @@ def yield_turn(hub: Hub) -> None:
     switch_out(hub)
 
 
+SIGNALLED = BaseException("a signal arrived")
+"""The error of a wait after, or amid, which the functions of signals are to be called; it is not raised."""
+
 EXPIRED = False
 """What a wait gives whose time was up: `wake` gives None or something else that counts."""
 
@@ -132,17 +135,23 @@ class Waiter:
                 else:
                     switch_out(hub)
             current.waiter = None
-        if self.error is not None:
+        if self.error is not None and (self.error is not SIGNALLED or self._signalled(current)):
             raise self._take_error()
         return self.value
+
+    def _signalled(self, current: Any) -> bool:
+        """Calls the functions of signals; True if that leaves something to raise."""
+        self.error = None
+        try:
+            self.hub.raise_interrupt(current)
+        except BaseException as error:
+            self.signal_failed(error)
+        return self.error is not None
 
     def _be_interrupted(self, current: Any) -> None:
         """Calls the functions of signals on top of this wait, whose end is what they raise; they may wait, too."""
         hub = self.hub
-        try:
-            hub.raise_interrupt(current)
-        except BaseException as error:
-            self.signal_failed(error)
+        self._signalled(current)
         current.waiter = self
         if self.done:
             if current in hub.ready:  # where the end of this wait put it

@@ -192,8 +192,8 @@ def work():
                 {yielding}
         except:
             ended.append("swallowed")
-threading.Thread(target=work, daemon=True).start()
 try:
+    threading.Thread(target=work, daemon=True).start()
     time.sleep(20)
 except KeyboardInterrupt:
     print("KeyboardInterrupt")
@@ -201,6 +201,32 @@ time.sleep(0.01)
 ended.append(1)
 """
     assert program(source, PATCHED) == ["KeyboardInterrupt"]
+
+
+def test_it_runs_before_main_goes_on_whose_wait_ended_in_the_same_turn() -> None:
+    source = """
+import _thread
+def end():
+    _thread.interrupt_main()
+thread = threading.Thread(target=end)
+try:
+    thread.start()
+    thread.join()
+    print("went on")
+except KeyboardInterrupt:
+    print("KeyboardInterrupt")
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *args: print("once", items.qsize()))
+import queue
+items = queue.SimpleQueue()
+def put():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    items.put(1)
+threading.Thread(target=put).start()
+print(items.get())
+time.sleep(0.15)
+"""
+    assert program(source, PATCHED) == ["KeyboardInterrupt", "once 1", "1"]
 
 
 @pytest.mark.parametrize(
