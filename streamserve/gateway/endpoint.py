@@ -6,6 +6,7 @@ import logging
 from sys import getrefcount, version_info
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from weakref import getweakrefcount
 
 from greenlet import GreenletExit
 
@@ -117,11 +118,11 @@ class Endpoint(Port):
                 server.admit_later(self, record)
             return
         server.active += count
-        self.hub.ready.append((self._drain, records))
+        self.hub.ready.append((self._drain, records, count > 1))
 
     def admit_one(self, record: Record) -> None:
         """Takes a request that had to wait."""
-        self.hub.ready.append((self._drain, iter((record,))))
+        self.hub.ready.append((self._drain, iter((record,)), False))
 
     def _drain(self, item: Any, runner: Runner) -> None:
         """Runs the requests of one poll one after another, without a switch between them.
@@ -139,6 +140,7 @@ class Endpoint(Port):
         departures.enter(runner)
         identities = hub.identities
         parts = not identities.keeps_context
+        several = item[2]
         if identities.idle:
             assume(runner)
         try:
@@ -152,12 +154,17 @@ class Endpoint(Port):
                     server.admit_waiting()
                 if runner.task is not None or parts:
                     part(runner)
+                if several:  # else runner.py looks whether the program knows the runner
+                    alone = runner.alone + (2 if departures.runner is runner else 1)
+                    if getrefcount(runner) != alone or getweakrefcount(runner) or runner.attributes:
+                        break  # another runner goes on with the rest
+            else:
+                if ready and ready[0] is item:
+                    ready.popleft()
         finally:
             departures.leave(runner)
         if runner.identity is not None or runner.gr_context is not None:
             give_back(runner)
-        if ready and ready[0] is item:
-            ready.popleft()
 
     def _serve(self, handle: int, page: int, flags: int) -> Exchange:
         """Runs the application for one request record; raises nothing."""

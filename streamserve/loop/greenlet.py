@@ -302,6 +302,7 @@ class Greenlet(Linked):
             raise error
         if runner is not None:
             self._interrupt(runner.hub, error)
+        del runner  # to hold it while it ends would cost it
         if block:
             self.join(timeout)
 
@@ -369,18 +370,21 @@ def _begin(item: tuple[Any, Greenlet], runner: Runner) -> None:
             value = greenlet._run(*greenlet.args)
     except BaseException as error:
         runner.task = None
+        hub = runner.hub
         trace = error.__traceback__
         error.__traceback__ = trace.tb_next if trace is not None else None
         greenlet._failed(error)
         release_frames(error)
+        if hub.interrupts:
+            hub.interrupts.pop(runner, None)
         # The traceback leads to this frame, and the greenlet to the traceback: part them.
-        del greenlet, item, trace
+        del greenlet, item, trace, runner
     else:
         runner.task = None
         greenlet.value = value
         greenlet._finish(_VALUE)
-    if runner.hub.interrupts:
-        runner.hub.interrupts.pop(runner, None)  # what was not raised before the end is for nobody
+        if runner.hub.interrupts:
+            runner.hub.interrupts.pop(runner, None)  # what was not raised before the end is for nobody
 
 
 def _ended(*args: Any) -> None:

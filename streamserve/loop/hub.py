@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from sys import is_finalizing
 from typing import Any, ClassVar
 
 from greenlet import getcurrent
@@ -118,7 +119,7 @@ class Hub(RawGreenlet, FailureReports):
 
     # ---- running
 
-    def run(self) -> None:
+    def run(self, finalizing: Callable[[], bool] = is_finalizing) -> None:
         """The loop itself; started by the first switch to the hub. Whatever is raised in it, it goes on."""
         try:
             while not self.destroyed:
@@ -128,7 +129,8 @@ class Hub(RawGreenlet, FailureReports):
                     self.throw_main(error)
             self.throw_main(HubDestroyed(self))
         finally:
-            self.destroy()  # it has no greenlet any more: who waits next gets another hub
+            if not finalizing():  # then finalizers wait without it (ending.py)
+                self.destroy()  # it has no greenlet any more: who waits next gets another hub
 
     def _turns(self) -> None:
         while not self.destroyed:
@@ -154,6 +156,10 @@ class Hub(RawGreenlet, FailureReports):
                 run_item(self, item)
             elif kind is Callback:
                 self._call(item)
+            elif kind is Runner:
+                go = item.go
+                del item
+                go()
             else:
                 item.switch()
 
@@ -295,6 +301,7 @@ class Hub(RawGreenlet, FailureReports):
                 del self.interrupts[current]
             first = errors.pop(0)
             if first.__class__ is not Arrival:
+                del current
                 raise first
             first.call()
 

@@ -33,9 +33,16 @@ class Runner(RawGreenlet):
     `item` is what to run next, `task` the Greenlet whose code runs now (if
     anybody asked), `job` the connection whose request it serves, or served last,
     `identity` which thread that is (see identities.py), `waiter` where it is parked.
+
+    `go` is its `switch`, and what others switch to it by: a greenlet that called `runner.switch()` would hold
+    the runner for as long as it is parked, and nobody could tell by `alone`, the count of references that a
+    runner has of its own, whether the program holds it. `attributes` is its `__dict__`.
     """
 
-    __slots__ = ("hub", "identity", "item", "job", "task", "waiter")
+    __slots__ = ("alone", "attributes", "go", "hub", "identity", "item", "job", "task", "waiter")
+    alone: int
+    attributes: dict[str, Any]
+    go: Any
     hub: Hub
     identity: Identity | None
     item: Any
@@ -63,7 +70,16 @@ def switch_out(hub: Hub) -> None:
         runner = hub.idle_runners.pop()
         runner.item = ready.popleft()
         if runner is not getcurrent():
-            runner.switch()
+            go = runner.go
+            del runner
+            go()
+    elif kind is Runner:
+        hub.budget -= 1
+        runner = ready.popleft()
+        if runner is not getcurrent():
+            go = runner.go
+            del runner
+            go()
     elif issubclass(kind, RawGreenlet):
         hub.budget -= 1
         following = ready.popleft()
@@ -123,7 +139,9 @@ class Waiter:
                 hub.budget -= 1
                 following = ready.popleft()
                 if following is not current:
-                    following.switch()
+                    go = following.go
+                    del following
+                    go()
             else:
                 switch_out(hub)
             while not self.done:  # somebody switched here by hand, or a signal arrived
@@ -136,6 +154,8 @@ class Waiter:
                     switch_out(hub)
             current.waiter = None
         if self.error is not None and (self.error is not SIGNALLED or self._signalled(current)):
+            self.greenlet = None
+            del current  # whoever keeps the traceback holds this frame, and is not to hold the greenlet
             raise self._take_error()
         return self.value
 

@@ -100,6 +100,7 @@ class Event(Linkable):
             waiters = self._waitlist()
         current: Any = getcurrent()
         waiter = _Arrival(current.hub if current.__class__ is Runner else get_hub())  # the short way first
+        del current  # as in Waiter.park
         waiter.since = state
         waiters.append(waiter)
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
+from weakref import getweakrefcount
 
 from streamserve.core import ffi, lib
 from streamserve.loop.identities import assume, give_back, part
@@ -106,10 +108,11 @@ class Sockets:
         payloads = data if opcode == _BINARY else data.decode("ascii")
         if opcode == _EVENT:
             events = zip(websockets, words[2::_WORDS].tolist(), offsets, strict=True)
-            self.hub.ready.append((self._run_events, payloads, events))
+            self.hub.ready.append((self._run_events, payloads, events, len(offsets) > 1))
         else:
             ends = [*offsets[1:], length]
-            self.hub.ready.append((self._run_alike, payloads, zip(websockets, offsets, ends, strict=True)))
+            alike = zip(websockets, offsets, ends, strict=True)
+            self.hub.ready.append((self._run_alike, payloads, alike, len(offsets) > 1))
         return True
 
     def _run_events(self, item: Any, runner: Runner) -> None:
@@ -119,6 +122,7 @@ class Sockets:
         payloads = item[1]
         identities = self.hub.identities
         parts = not identities.keeps_context
+        several = item[-1]
         if identities.idle:
             assume(runner)
         for guest, word, place in item[2]:
@@ -128,10 +132,13 @@ class Sockets:
             guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads, at, at + (word >> _SHIFT))
             if runner.task is not None or parts:
                 part(runner)
+            if several and (getrefcount(runner) != runner.alone + 1 or getweakrefcount(runner) or runner.attributes):
+                break
+        else:
+            if ready and ready[0] is item:
+                ready.popleft()
         if runner.identity is not None or runner.gr_context is not None:
             give_back(runner)
-        if ready and ready[0] is item:
-            ready.popleft()
 
     def _run_alike(self, item: Any, runner: Runner) -> None:
         """As _run_handlers, with the payloads of all messages in one."""
@@ -140,6 +147,7 @@ class Sockets:
         payloads = item[1]
         identities = self.hub.identities
         parts = not identities.keeps_context
+        several = item[-1]
         if identities.idle:
             assume(runner)
         for websocket, begin, end in item[2]:
@@ -157,10 +165,13 @@ class Sockets:
                     websocket.finished()
             if runner.task is not None or parts:
                 part(runner)
+            if several and (getrefcount(runner) != runner.alone + 1 or getweakrefcount(runner) or runner.attributes):
+                break
+        else:
+            if ready and ready[0] is item:
+                ready.popleft()
         if runner.identity is not None or runner.gr_context is not None:
             give_back(runner)
-        if ready and ready[0] is item:
-            ready.popleft()
 
     def _small(self, words: list[int]) -> bytes:
         """The payloads of all small messages of a poll."""
@@ -200,11 +211,11 @@ class Sockets:
 
     def deliver(self, messages: list[tuple[WebSocket, Any]]) -> None:
         """Has a runner give messages to their handlers."""
-        self.hub.ready.append((self._run_handlers, iter(messages)))
+        self.hub.ready.append((self._run_handlers, iter(messages), len(messages) > 1))
 
     def deliver_first(self, messages: list[tuple[WebSocket, Any]]) -> None:
         """The same, before all else that is ready: these came before what was delivered meanwhile."""
-        self.hub.ready.appendleft((self._run_handlers, iter(messages)))
+        self.hub.ready.appendleft((self._run_handlers, iter(messages), len(messages) > 1))
 
     def _run_handlers(self, item: Any, runner: Runner) -> None:
         """One after another without a switch; where one waits, another runner goes on (see Endpoint._drain)."""
@@ -212,16 +223,20 @@ class Sockets:
         ready.appendleft(item)
         identities = self.hub.identities
         parts = not identities.keeps_context
+        several = item[-1]
         if identities.idle:
             assume(runner)
         for websocket, message in item[1]:
             websocket.handled(message)
             if runner.task is not None or parts:
                 part(runner)
+            if several and (getrefcount(runner) != runner.alone + 1 or getweakrefcount(runner) or runner.attributes):
+                break
+        else:
+            if ready and ready[0] is item:
+                ready.popleft()
         if runner.identity is not None or runner.gr_context is not None:
             give_back(runner)
-        if ready and ready[0] is item:
-            ready.popleft()
 
     def close(self) -> None:
         """The listener is closed, and its connections with it."""

@@ -11,7 +11,7 @@ from streamserve.loop.runner import IDLE_RUNNERS
 
 
 def test_greenlets_that_never_wait_share_one_runner() -> None:
-    runners = {id(g.get()) for g in [spawn(greenlet.getcurrent) for _ in range(100)]}
+    runners = {g.get() for g in [spawn(lambda: id(greenlet.getcurrent())) for _ in range(100)]}
     assert len(runners) == 1
 
 
