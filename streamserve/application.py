@@ -23,7 +23,9 @@ DEFAULT_ATTRIBUTES = ("application", "app")
 _log = logging.getLogger("streamserve")
 
 
-def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplication:
+def load_app(
+    spec: str, chdir: str = "", *, patch: bool = False, begin: Callable[[], object] | None = None
+) -> WSGIApplication:
     """Imports a WSGI application.
 
     The working directory, after the change to `chdir`, becomes the first entry of sys.path.
@@ -35,6 +37,7 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
         chdir: A directory to change to first; empty to stay.
         patch: Whether to make the standard library cooperative and Socket.IO servers streamserve's, before anything of
             the application is imported.
+        begin: Called when that is done, before the import.
 
     Raises:
         ConfigurationError: There is no such application, or importing or making it failed; then `details` has the
@@ -53,6 +56,8 @@ def load_app(spec: str, chdir: str = "", *, patch: bool = False) -> WSGIApplicat
 
         refuse_patched()
         leave_out_others()
+    if begin is not None:
+        begin()
     _enter(chdir)
     module = _import(module_name, expression)
     target = _parse(spec, expression) if colon else _default(module)

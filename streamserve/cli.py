@@ -13,7 +13,7 @@ from streamserve import __version__
 from streamserve.application import load_app
 from streamserve.errors import ConfigurationError
 from streamserve.logs.server_log import configure_logging
-from streamserve.settings import Entry, entries
+from streamserve.settings import Entry, Settings, entries
 from streamserve.settings.other_servers import BORROWED, SHORT_FLAGS, BorrowedFlag
 from streamserve.settings.sources import closest, read_settings, tell_unknown_variables, to_toml, toml_value
 
@@ -102,12 +102,26 @@ def _run_command() -> click.Command:
 def _run_program(module: str | None, program: tuple[str, ...]) -> int:
     if module is None and not program:
         raise click.UsageError("no program is given; run `streamserve run script.py` or `streamserve run -m module`")
-    from streamserve.monkey.script import run_module, run_script  # with the loop, which --help does without
+    from streamserve.debug.oversight import watch_loop  # with the loop, which --help does without
+    from streamserve.logs.server_log import write_past_locks
+    from streamserve.monkey.script import run_module, run_script
 
     configure_logging("info")
+    limit = _block_warning()
+
+    def begin() -> None:
+        watch_loop(limit, write_past_locks)
+
     if module is not None:
-        return run_module(module, program)
-    return run_script(program[0], program[1:])
+        return run_module(module, program, begin)
+    return run_script(program[0], program[1:], begin)
+
+
+def _block_warning() -> float:
+    """The setting, for a program that has no other: from its variable, or the default."""
+    variable = "STREAMSERVE_BLOCK_WARNING"
+    given: Any = os.environ.get(variable)
+    return (Settings(block_warning=given, origins={"block_warning": variable}) if given else Settings()).block_warning
 
 
 class GroupedCommand(click.Command):

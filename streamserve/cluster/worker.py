@@ -53,7 +53,12 @@ class Worker:
                 print_greenlets_on_signal(write_past_locks)
             )  # before the application, whose own handler counts more
             set_default_backend(self.settings.loop_backend)  # before the application can make a hub
-            application = load_app(self.settings.app, self.settings.chdir, patch=self.settings.patch)
+            application = load_app(
+                self.settings.app,
+                self.settings.chdir,
+                patch=self.settings.patch,
+                begin=lambda: cleanup.callback(watch_loop(self.settings.block_warning, write_past_locks)),
+            )
             configure_logging(self.settings.log_level, self.settings.log_config)
             listeners = open_listeners(self.settings.bind, self.settings.backlog, self.settings.unix_file)
             for listener in listeners:
@@ -69,7 +74,6 @@ class Worker:
             for number in stopping:
                 cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
             cleanup.callback(ForcedEnd(stopping, self.settings.graceful_timeout, flushes(server)).close)
-            cleanup.callback(watch_loop(self.settings.block_warning, write_past_locks))
             server.start()
             announce(server, self.settings.app)
             server.serve_forever()

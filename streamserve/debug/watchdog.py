@@ -191,7 +191,7 @@ class Watchdog:
         if moment != watched.moment:
             # A call that holds the GIL keeps this thread from looking: what it finds then began before.
             late = now - self._due > watched.limit / 2
-            watched.moment, watched.since, watched.told = moment, entered / 1e9 if late else now, False
+            watched.moment, watched.since, watched.told = moment, entered / 1e9 if late and entered else now, False
         left = watched.since + watched.limit - now
         if left > 0:
             return min(cadence, left)

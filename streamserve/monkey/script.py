@@ -8,7 +8,7 @@ import os
 import pkgutil
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -21,12 +21,13 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # as the shell reports a death by SIGINT
 
 
-def run_script(path: str, arguments: Sequence[str]) -> int:
+def run_script(path: str, arguments: Sequence[str], begin: Callable[[], object]) -> int:
     """Runs a file, or the `__main__.py` of a directory or a zip archive, as the main program.
 
     Args:
         path: The file; it becomes sys.argv[0], and its directory sys.path[0].
         arguments: The rest of sys.argv.
+        begin: Called when the standard library is patched, before the program.
 
     Returns:
         The exit code: 1 after an exception, which was printed as Python does. SystemExit is let through.
@@ -37,6 +38,7 @@ def run_script(path: str, arguments: Sequence[str]) -> int:
     is_container = os.path.exists(path) and pkgutil.get_importer(path) is not None  # a directory, a zip archive
     code = None if is_container else _read(path)
     patch_all(socketio=True)
+    begin()
     sys.argv = [path, *arguments]
     if code is None:
         _set_first_path(path)
@@ -48,12 +50,13 @@ def run_script(path: str, arguments: Sequence[str]) -> int:
     return _run(main, lambda main: exec(compile(code, file, "exec", dont_inherit=True), main.__dict__))
 
 
-def run_module(name: str, arguments: Sequence[str]) -> int:
+def run_module(name: str, arguments: Sequence[str], begin: Callable[[], object]) -> int:
     """Runs a module, or the `__main__` of a package, as the main program.
 
     Args:
         name: The module's; the working directory becomes sys.path[0].
         arguments: The rest of sys.argv.
+        begin: Called when the standard library is patched, before the program.
 
     Returns:
         As `run_script`.
@@ -62,6 +65,7 @@ def run_module(name: str, arguments: Sequence[str]) -> int:
         ConfigurationError: There is no such module.
     """
     patch_all(socketio=True)
+    begin()
     _set_first_path(os.getcwd())
     sys.argv = ["-m", *arguments]
     try:

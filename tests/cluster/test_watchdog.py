@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import Client
-from tests.support.process import ServedCommand
+from tests.support.process import ServedCommand, command
 
 APP = """
 import os
@@ -25,6 +25,17 @@ def app(environ, start_response):
     return [b""]
 """
 BLOCK_LINE = next(number for number, line in enumerate(APP.splitlines(), 1) if "os.read" in line)
+
+SLOW_IMPORT = """
+from time import perf_counter
+end = perf_counter() + 0.5
+while perf_counter() < end:
+    pass
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+"""
 
 
 class Site:
@@ -136,3 +147,20 @@ def test_an_application_keeps_its_own_handler_of_sigusr1(tmp_path: Path) -> None
     with ServedCommand("own:app", cwd=tmp_path) as server:
         server.signal(signal.SIGUSR1)
         server.wait_for(re.compile("^of the application$"))
+
+
+def test_an_import_of_the_application_that_takes_long_is_logged(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_IMPORT)
+    with ServedCommand("slow:app", "--block-warning", "200ms", cwd=tmp_path) as server:
+        server.stop()
+    assert re.search(
+        r"WARNING the event loop is blocked.* by the main greenlet .*slow.py:[45] in <module>", server.stderr
+    )
+
+
+def test_streamserve_run_has_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SLOW_IMPORT)
+    for limit, count in (("200ms", 1), ("0", 0)):
+        done = command("run", "script.py", cwd=tmp_path, STREAMSERVE_BLOCK_WARNING=limit)
+        assert done.stderr.count("WARNING the event loop is blocked") == count, done.stderr
+        assert done.returncode == 0
