@@ -19,10 +19,11 @@ from greenlet import getcurrent as _getcurrent
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.identities import IDENTS
 from streamserve.loop.native_threads import get_ident as _native_ident
+from streamserve.loop.native_threads import get_native_id as _native_id
 from streamserve.loop.waiter import Runner
 from streamserve.sync.local import local
 
-__all__ = ["get_ident", "ident_of", "when_ended"]
+__all__ = ["get_ident", "get_native_id", "ident_of", "native_id_of", "when_ended"]
 
 
 def get_ident() -> int:
@@ -45,6 +46,20 @@ def ident_of(greenlet: Any) -> int:
         is_first = not isinstance(greenlet, Greenlet) and greenlet.parent is None and greenlet is _getcurrent()
         greenlet._ident = ident = _native_ident() if is_first else next(IDENTS)
         return ident
+
+
+NATIVE_IDS = 1 << 22
+"""No task of the system has a number from here on (PID_MAX_LIMIT of Linux): these are the native ids of greenlets."""
+
+
+def get_native_id() -> int:
+    """Returns the system's number of this native thread in its first greenlet; in others one that is theirs alone."""
+    return native_id_of(get_ident())
+
+
+def native_id_of(ident: int) -> int:
+    """The native id of the greenlet with this ident, if it is the current one or no thread's first."""
+    return _native_id() if ident == _native_ident() else NATIVE_IDS + ident
 
 
 class _Ends(list[Callable[[], Any]]):

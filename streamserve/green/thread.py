@@ -2,7 +2,7 @@
 
 Nothing else of `_thread` needs replacing: `threading` stands on these, and its own names for them
 are replaced where they are found (green/threading.py), whatever a release of CPython calls them.
-What is left as it is: `stack_size`, which greenlets ignore; `exit`, `get_native_id`, `TIMEOUT_MAX`.
+What is left as it is: `stack_size`, which greenlets ignore; `exit`, `TIMEOUT_MAX`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from greenlet import getcurrent
 
-from streamserve.green.identity import get_ident, ident_of, when_ended
+from streamserve.green.identity import get_ident, get_native_id, ident_of, when_ended
 from streamserve.green.thread_handle import (
     Sentinel,
     ThreadHandle,
@@ -35,7 +35,7 @@ from streamserve.sync.lock import Lock
 from streamserve.sync.lock import RLock as _RLock
 
 __target__ = "_thread"
-get_ident.__module__ = __target__
+get_ident.__module__ = get_native_id.__module__ = __target__
 
 _native_count = _thread._count
 _signal: Any = importlib.import_module("_signal")
@@ -253,7 +253,8 @@ _get_main_thread_ident = get_main_thread_ident
 _shutdown = shutdown
 
 _NAMES = """LockType RLock _ThreadHandle _count _get_main_thread_ident _local _make_thread_handle _set_sentinel
-_shutdown allocate allocate_lock get_ident interrupt_main lock start_joinable_thread start_new start_new_thread"""
+_shutdown allocate allocate_lock get_ident get_native_id interrupt_main lock
+start_joinable_thread start_new start_new_thread"""
 
 __implements__ = [name for name in _NAMES.split() if hasattr(_thread, name)]
 __all__ = __implements__

@@ -17,7 +17,7 @@ from typing import Any
 
 from streamserve.errors import LoopExit
 from streamserve.green import thread as _green_thread
-from streamserve.green.identity import get_ident, when_ended
+from streamserve.green.identity import get_ident, native_id_of, when_ended
 from streamserve.green.thread_handle import make_thread_handle
 from streamserve.loop.greenlet import Greenlet, getcurrent
 
@@ -70,7 +70,7 @@ class _DummyThread(_Dummy):  # type: ignore[misc]
             if self._is_stopped:
                 made._set_done()
         elif name == "_native_id":
-            made = threading.get_native_id()
+            made = native_id_of(self._ident)
         elif name == "_stderr":
             made = sys.stderr
         elif name == "_invoke_excepthook":

@@ -12,7 +12,7 @@ can be patched, so it is the one place from which others take the real ones.
 from __future__ import annotations
 
 import os
-from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, start_new_thread
+from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, get_native_id, start_new_thread
 from _thread import _local as thread_local
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "allocate_lock",
     "forget_threads",
     "get_ident",
+    "get_native_id",
     "others_may_wake",
     "others_run",
     "start_new_thread",

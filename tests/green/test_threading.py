@@ -256,3 +256,26 @@ thread.join()
 print(thread.is_alive(), thread in threading.enumerate())
 """
     assert printed(source) == ["True", "ended", "False False"]
+
+
+def test_each_green_thread_has_a_native_id_of_its_own_and_first_ones_have_the_systems() -> None:
+    assert printed(
+        START
+        + """
+seen = []
+def note():
+    assert threading.get_native_id() == threading.current_thread().native_id
+    seen.append(threading.get_native_id())
+threads = [threading.Thread(target=note) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print([thread.native_id for thread in threads] == seen)
+streamserve.joinall([streamserve.spawn(note) for _ in range(3)], raise_error=True)
+note()
+print(len(set(seen)), seen[-1] == os.getpid() == threading.main_thread().native_id)
+get_original("_thread", "start_new_thread")(lambda: seen.append(threading.get_native_id()), ())
+while len(seen) < 8:
+    time.sleep(0.001)
+print(os.path.exists(f"/proc/{os.getpid()}/task/{seen[-1]}") or seen[-1] > os.getpid(), min(seen[:6]) > 4194303)
+"""
+    ) == ["True", "7 True", "True True"]

@@ -40,11 +40,13 @@ def test_threads_are_greenlets_that_wait_side_by_side(start: str) -> None:
     assert printed(
         start
         + """
+from streamserve.monkey import get_original
+get_native_id = get_original("_thread", "get_native_id")
 barrier = threading.Barrier(20)  # passed only when all of them wait at once
 native = set()
 def work():
     barrier.wait(60)
-    native.add(threading.get_native_id())
+    native.add(get_native_id())
 threads = [threading.Thread(target=work) for _ in range(20)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -58,11 +60,13 @@ def test_executors_run_on_greenlets(start: str) -> None:
         start
         + """
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-main = threading.get_native_id()
+from streamserve.monkey import get_original
+get_native_id = get_original("_thread", "get_native_id")
+main = get_native_id()
 barrier = threading.Barrier(4)
 def work(number):
     barrier.wait(60)
-    return number, threading.get_native_id() == main
+    return number, get_native_id() == main
 with ThreadPoolExecutor(4) as pool:
     futures = [pool.submit(work, number) for number in range(8)]
     print(sorted(future.result() for future in as_completed(futures, 60)) == [(n, True) for n in range(8)])
