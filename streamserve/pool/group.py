@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from queue import Full
 from typing import Any
+from weakref import WeakSet
 
 from greenlet import GreenletExit
 
@@ -32,10 +33,12 @@ class _Members:
     It is not the group itself, so that a group is a link of nothing, and lives no longer than it is held.
     """
 
-    __slots__ = ("greenlets", "joiners", "slots")
+    __slots__ = ("feeders", "greenlets", "joiners", "slots")
 
     def __init__(self, slots: Slots | None) -> None:
         self.greenlets: set[Any] = set()
+        self.feeders: WeakSet[Greenlet] = WeakSet()
+        """Those that spawn members by themselves, on behalf of map and apply."""
         self.joiners: deque[Waiter] = deque()
         self.slots = slots
         """Room, one for each member; None: no limit."""
@@ -67,6 +70,15 @@ class _Members:
             self.tell_joiners()
 
     __call__ = wake
+
+    def end_feeders(self, exception: Any) -> list[Any]:
+        """Kills those who would bring further members, and refuses those who wait for room; returns the former."""
+        feeders = [feeder for feeder in self.feeders if feeder]
+        for feeder in feeders:
+            kill(feeder, exception)
+        if self.slots is not None:
+            self.slots.refuse_waiters(exception)
+        return feeders
 
     def tell_joiners(self) -> None:
         while self.joiners and not self.greenlets:
@@ -181,6 +193,9 @@ class Group(Mapping):
     def kill(self, exception: Any = GreenletExit, block: bool = True, timeout: float | None = None) -> None:
         """Kills all members; those that did not begin never run.
 
+        What feeds them is killed too: an `imap`, `map_async` or `apply_async` begins no further call. Whoever waits
+        for room, in `spawn` or `map`, gets the exception there.
+
         Args:
             exception: class or instance.
             block: wait until the group is empty; members that come meanwhile are killed too.
@@ -189,13 +204,14 @@ class Group(Mapping):
         dying: set[Any] = set()
         with Timeout(timeout, False):
             while True:
+                feeders = self._members.end_feeders(exception)
                 members = [greenlet for greenlet in self if greenlet not in dying]
                 for greenlet in members:
                     kill(greenlet, exception)
                     dying.add(greenlet)
-                if not block or not members:
+                if not block or not (members or feeders):
                     break
-                joinall([greenlet for greenlet in members if hasattr(greenlet, "rawlink")])
+                joinall([greenlet for greenlet in [*members, *feeders] if hasattr(greenlet, "rawlink")])
             if block and all(hasattr(greenlet, "rawlink") for greenlet in self):
                 self._members.wait_empty(None)
 
@@ -210,6 +226,10 @@ class Group(Mapping):
             greenlet.join(timeout)
 
     # ---- for Mapping
+
+    def _feeding(self, feeder: Greenlet) -> Greenlet:
+        self._members.feeders.add(feeder)
+        return feeder
 
     def _called_from_member(self) -> bool:
         return getcurrent() in self._members.greenlets

@@ -55,10 +55,12 @@ class _Feeder(Greenlet):
                 self._begun(spawn(function, *arguments))
         except Exception as error:  # of the iterable: for whoever iterates, after the results of what was begun
             self._failure = error
-        finally:
-            self._ended = True
-            self._arguments = ()
-            self._notify_all()
+
+    def _finish(self, state: int) -> None:  # also of one that was killed before it began
+        self._ended = True
+        self._arguments = ()
+        super()._finish(state)
+        self._notify_all()
 
     def _begun(self, task: Any) -> None:
         """A call was spawned."""

@@ -27,6 +27,10 @@ class Mapping:
         """True if `spawn` would wait, or gives no greenlet."""
         return True
 
+    def _feeding(self, feeder: Greenlet) -> Greenlet:
+        """A greenlet begins that will spawn calls by itself; returns it."""
+        return feeder
+
     # ---- one call
 
     def apply(
@@ -68,7 +72,7 @@ class Mapping:
         It never waits: if the pool is full, the greenlet that waits for room is not one of its members.
         """
         if self._must_not_spawn():
-            return Greenlet.spawn(self.apply_cb, func, args, kwds, callback)
+            return self._feeding(Greenlet.spawn(self.apply_cb, func, args, kwds, callback))
         greenlet: Greenlet = self.spawn(func, *(args or ()), **(kwds or {}))
         if callback is not None:
             wanted = callback
@@ -102,7 +106,7 @@ class Mapping:
         self, func: Callable[..., Any], iterable: Iterable[Any], callback: Callable[[list[Any]], Any] | None = None
     ) -> Greenlet:
         """`map_cb` in a greenlet, which is returned; its value will be the list."""
-        return Greenlet.spawn(self.map_cb, func, iterable, callback)
+        return self._feeding(Greenlet.spawn(self.map_cb, func, iterable, callback))
 
     def imap(self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None) -> IMap:
         """Returns an iterator over the results, in the order of the items.
@@ -116,6 +120,7 @@ class Mapping:
         _check_callable(func)
         feeder = IMap(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
+        self._feeding(feeder)
         return feeder
 
     def imap_unordered(
@@ -125,6 +130,7 @@ class Mapping:
         _check_callable(func)
         feeder = IMapUnordered(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
+        self._feeding(feeder)
         return feeder
 
 

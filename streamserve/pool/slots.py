@@ -11,8 +11,11 @@ it a slot.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
+from streamserve.loop.failures import as_exception
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 
 
@@ -72,6 +75,16 @@ class Slots:
         """Adds slots, or takes some away (`more` below zero)."""
         self.free += more
         self._settle()
+
+    def refuse_waiters(self, exception: Any) -> None:
+        """Raises an exception in those who wait for a slot now."""
+        for waiter in list(self._line):
+            if waiter.takes:  # it stays in the line, and takes itself out: see `_wait`
+                error, hub = as_exception(exception), waiter.hub
+                if hub.thread_ident == get_ident():
+                    waiter.fail(error)
+                else:
+                    hub.run_callback_threadsafe(waiter.fail, error)
 
     def forget_waiters(self) -> None:
         """After a fork: they are the parent's."""
