@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from sys import is_finalizing
 from typing import Any, ClassVar
 
-from greenlet import getcurrent
+from greenlet import GreenletExit, getcurrent
 from greenlet import greenlet as RawGreenlet
 
 from streamserve.core import ffi, lib
@@ -72,6 +73,7 @@ class Hub(RawGreenlet, FailureReports):
         "budget",
         "core",
         "destroyed",
+        "ended",
         "fd_waits",
         "fd_watchers",
         "forker",
@@ -99,7 +101,7 @@ class Hub(RawGreenlet, FailureReports):
         self._threadpool: Any = None
         self.woken: Callable[[], None] = _nothing
         self._parents: list[EventLoop] = []
-        self.destroyed = False
+        self.destroyed = self.ended = False
         self.forker: Any = None
         self._use(EventLoop(backend))
 
@@ -127,7 +129,8 @@ class Hub(RawGreenlet, FailureReports):
                     self._turns()
                 except BaseException as error:  # of a signal's function, which came amid a report or between two lines
                     self.throw_main(error)
-            self.throw_main(HubDestroyed(self))
+            if not self.ended:
+                self.throw_main(HubDestroyed(self))
         finally:
             if not finalizing():  # then finalizers wait without it (ending.py)
                 self.destroy()  # it has no greenlet any more: who waits next gets another hub
@@ -136,10 +139,10 @@ class Hub(RawGreenlet, FailureReports):
         while not self.destroyed:
             try:
                 self._run_ready()
-                if self.destroyed:  # by what ran just now
-                    break
             except BaseException as error:  # a failure here is nobody's: report it, go on
                 self.report(error, self)
+            if self.destroyed:  # by what ran just now
+                break
             try:
                 self._poll()
             except BaseException as error:
@@ -352,6 +355,17 @@ class Hub(RawGreenlet, FailureReports):
         self.timers.clear()  # a slot of the ended core must not be stopped
         lib.ss_loop_abandon(self.core)
         forget_hub(self)
+
+    def end(self) -> None:
+        """Its native thread ends: so do its greenlet and the idle ones, which nothing frees while suspended."""
+        self.destroy()
+        self.ended = True
+        idle, self.idle_runners[:] = self.idle_runners[:], ()
+        for greenlet in (*idle, self):
+            if greenlet and getcurrent() is self.parent:  # begun, and it can be switched to
+                greenlet.parent = self.parent
+                with suppress(GreenletExit):
+                    greenlet.throw()
 
     def after_fork(self) -> None:
         """In a child: a fresh loop; what was parked, timed or queued belongs to the parent, and is kept out of reach.

@@ -59,7 +59,7 @@ class _ThreadEnd:
 
     def __del__(self, get_ident: Callable[[], int] = _get_ident) -> None:  # a default: the module may be emptied before
         if self.hub.thread_ident == get_ident():  # not in a forked child: the core is shared with the parent
-            self.hub.destroy()
+            self.hub.end()
 
 
 def _new_hub() -> Hub:

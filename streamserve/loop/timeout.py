@@ -149,6 +149,29 @@ def _seconds(timeout: Timeout) -> float:
     return float("inf") if timeout.seconds is None else timeout.seconds
 
 
+def within(timeout: Any, function: Callable[[], object]) -> bool:
+    """Calls the function, for a number of seconds, or those of a Timeout, at most (None: no limit).
+
+    Returns:
+        False: the time was up first.
+    """
+    if timeout is None:
+        function()
+        return True
+    limit = Timeout.start_new(timeout)
+    try:
+        function()
+    except BaseException as error:
+        if error is not limit:
+            raise
+        limit.__traceback__ = None  # it holds this frame
+        return False
+    finally:
+        limit.cancel()
+        del limit
+    return True
+
+
 def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls the function; if it takes more than `seconds`, ends it.
 

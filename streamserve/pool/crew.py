@@ -72,16 +72,17 @@ class Crew:
         alive: how many there are.
         unfinished: calls whose results are not set.
         idents: of the threads.
+        ended: how many threads have ended.
         gone: at the interpreter's end: each thread puts something there when it ends.
     """
 
-    __slots__ = ("_joiners", "_leavers", "_open", "_tasks", "alive", "gone", "idents", "idle_seconds", "size", "slots",
-                 "unfinished")  # fmt: skip
+    __slots__ = ("_joiners", "_leavers", "_open", "_tasks", "alive", "ended", "gone", "idents", "idle_seconds", "size",
+                 "slots", "unfinished")  # fmt: skip
 
     def __init__(self, idle_seconds: float | None, slots: Slots) -> None:
         self.idle_seconds = idle_seconds
         self.slots = slots
-        self.size = self.alive = self.unfinished = 0
+        self.size = self.alive = self.ended = self.unfinished = 0
         self._open = 0  # calls that `wait_finished` waits for: their results are set before they leave this count
         self.idents: set[int] = set()
         self.gone: NativeQueue[None] | None = None
@@ -137,14 +138,21 @@ class Crew:
             thread_works()
             self._tasks.put(None)
 
-    def wait_finished(self, timeout: float | None) -> bool:
-        """Waits until no call is left; False if `timeout` seconds passed first."""
-        return self._open <= 0 or _wait_in(self._joiners, self._tell_joiners, timeout)
+    def wait_finished(self) -> None:
+        """Waits until no call is left."""
+        if self._open > 0:
+            _wait_in(self._joiners, self._tell_joiners)
 
     def wait_gone(self) -> None:
-        """Waits until no thread is left."""
-        if self.alive > 0:
-            _wait_in(self._leavers, self._tell_leavers, None)
+        """Waits until as many threads have ended as there are now: those that start meanwhile stay."""
+        last = self.ended + self.alive
+
+        def tell() -> None:
+            if self.ended >= last:
+                _wake_all(self._leavers)
+
+        while self.ended < last:
+            _wait_in(self._leavers, tell)
 
     def wait_gone_natively(self, number: int) -> None:
         """Waits, without the loop, until so many threads have ended."""
@@ -157,10 +165,6 @@ class Crew:
     def _tell_joiners(self) -> None:
         if self._open <= 0:
             _wake_all(self._joiners)
-
-    def _tell_leavers(self) -> None:
-        if self.alive <= 0:
-            _wake_all(self._leavers)
 
     # ---- in the threads
 
@@ -175,7 +179,8 @@ class Crew:
         finally:
             self.idents.discard(ident)
             self.alive -= 1
-            self._tell_leavers()
+            self.ended += 1
+            _wake_all(self._leavers)
             if self.gone is not None:
                 self.gone.put(None)
 
@@ -219,12 +224,12 @@ class Crew:
         self._tell_joiners()
 
 
-def _wait_in(line: deque[Waiter], tell: Callable[[], None], timeout: float | None) -> bool:
+def _wait_in(line: deque[Waiter], tell: Callable[[], None]) -> None:
     waiter = Waiter(get_hub())
     line.append(waiter)
     tell()  # it may have come true since the caller looked
     try:
-        return waiter.park_for(timeout)
+        waiter.park()
     finally:
         if waiter in line:
             line.remove(waiter)

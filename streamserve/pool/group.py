@@ -15,9 +15,9 @@ from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import joinall, kill
 from streamserve.loop.links import DIRECT_LINKS
-from streamserve.loop.timeout import Timeout
+from streamserve.loop.timeout import within
 from streamserve.loop.waiter import Waiter
-from streamserve.pool.mapping import Mapping
+from streamserve.pool.mapping import Mapping, wait_with
 from streamserve.pool.slots import Slots
 
 __all__ = ["Group", "Pool", "PoolFull"]
@@ -33,12 +33,14 @@ class _Members:
     It is not the group itself, so that a group is a link of nothing, and lives no longer than it is held.
     """
 
-    __slots__ = ("feeders", "greenlets", "joiners", "slots")
+    __slots__ = ("feeders", "followers", "greenlets", "joiners", "slots")
 
     def __init__(self, slots: Slots | None) -> None:
         self.greenlets: set[Any] = set()
         self.feeders: WeakSet[Greenlet] = WeakSet()
         """Those that spawn members by themselves, on behalf of map and apply."""
+        self.followers: WeakSet[Greenlet] = WeakSet()
+        """Those that `join` waits for, too: callbacks, and what will call one."""
         self.joiners: deque[Waiter] = deque()
         self.slots = slots
         """Room, one for each member; None: no limit."""
@@ -87,14 +89,14 @@ class _Members:
             except IndexError:
                 return
 
-    def wait_empty(self, timeout: float | None) -> bool:
+    def wait_empty(self) -> None:
         if not self.greenlets:
-            return True
+            return
         waiter = Waiter(get_hub())
         self.joiners.append(waiter)
         self.tell_joiners()  # the last may have ended since we looked
         try:
-            return waiter.park_for(timeout)
+            waiter.park()
         finally:
             if waiter in self.joiners:
                 self.joiners.remove(waiter)
@@ -177,14 +179,14 @@ class Group(Mapping):
     # ---- waiting and killing
 
     def join(self, timeout: float | None = None, raise_error: bool = False) -> bool:
-        """Waits until the group is empty.
+        """Waits until the group is empty, and the callbacks of its calls have ended.
 
         Args:
             timeout: seconds at most; then it returns False.
             raise_error: raise the first exception with which one of those ended who are members now.
         """
         members = list(self._members.greenlets) if raise_error else []
-        empty = self._members.wait_empty(timeout)
+        empty = within(timeout, lambda: wait_with(self._members.followers, self._members.wait_empty))
         for greenlet in members:
             if getattr(greenlet, "exception", None) is not None:
                 greenlet.get()
@@ -202,18 +204,20 @@ class Group(Mapping):
             timeout: seconds to wait at most; then it returns, silently.
         """
         dying: set[Any] = set()
-        with Timeout(timeout, False):
-            while True:
-                feeders = self._members.end_feeders(exception)
-                members = [greenlet for greenlet in self if greenlet not in dying]
-                for greenlet in members:
-                    kill(greenlet, exception)
-                    dying.add(greenlet)
-                if not block or not (members or feeders):
-                    break
-                joinall([greenlet for greenlet in [*members, *feeders] if hasattr(greenlet, "rawlink")])
-            if block and all(hasattr(greenlet, "rawlink") for greenlet in self):
-                self._members.wait_empty(None)
+        within(timeout, lambda: self._kill(dying, exception, block))
+
+    def _kill(self, dying: set[Any], exception: Any, block: bool) -> None:
+        while True:
+            feeders = self._members.end_feeders(exception)
+            members = [greenlet for greenlet in self if greenlet not in dying]
+            for greenlet in members:
+                kill(greenlet, exception)
+                dying.add(greenlet)
+            if not block or not (members or feeders):
+                break
+            joinall([greenlet for greenlet in [*members, *feeders] if hasattr(greenlet, "rawlink")])
+        if block and all(hasattr(greenlet, "rawlink") for greenlet in self):
+            self._members.wait_empty()
 
     def killone(
         self, greenlet: Any, exception: Any = GreenletExit, block: bool = True, timeout: float | None = None
@@ -227,9 +231,13 @@ class Group(Mapping):
 
     # ---- for Mapping
 
-    def _feeding(self, feeder: Greenlet) -> Greenlet:
+    def _feeding(self, feeder: Greenlet, awaited: bool) -> Greenlet:
         self._members.feeders.add(feeder)
-        return feeder
+        return self._following(feeder) if awaited else feeder
+
+    def _following(self, follower: Greenlet) -> Greenlet:
+        self._members.followers.add(follower)
+        return follower
 
     def _called_from_member(self) -> bool:
         return getcurrent() in self._members.greenlets

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
-from streamserve.loop.greenlet import Greenlet
+from streamserve.loop.greenlet import Greenlet, getcurrent
+from streamserve.loop.joining import joinall
 from streamserve.pool.imap import IMap, IMapUnordered
 
 
@@ -27,9 +29,13 @@ class Mapping:
         """True if `spawn` would wait, or gives no greenlet."""
         return True
 
-    def _feeding(self, feeder: Greenlet) -> Greenlet:
-        """A greenlet begins that will spawn calls by itself; returns it."""
+    def _feeding(self, feeder: Greenlet, awaited: bool) -> Greenlet:
+        """A greenlet begins that will spawn calls by itself; returns it. `awaited`: by `join`, too."""
         return feeder
+
+    def _following(self, follower: Greenlet) -> Greenlet:
+        """A greenlet begins that only calls a callback; returns it."""
+        return follower
 
     # ---- one call
 
@@ -57,7 +63,7 @@ class Mapping:
         """`apply`; then has the callback called with the result, in a greenlet of its own."""
         result = self.apply(func, args, kwds)
         if callback is not None:
-            Greenlet.spawn(callback, result)
+            self._following(Greenlet.spawn(callback, result))
         return result
 
     def apply_async(
@@ -72,11 +78,11 @@ class Mapping:
         It never waits: if the pool is full, the greenlet that waits for room is not one of its members.
         """
         if self._must_not_spawn():
-            return self._feeding(Greenlet.spawn(self.apply_cb, func, args, kwds, callback))
+            return self._feeding(Greenlet.spawn(self.apply_cb, func, args, kwds, callback), True)
         greenlet: Greenlet = self.spawn(func, *(args or ()), **(kwds or {}))
         if callback is not None:
-            wanted = callback
-            greenlet.link_value(lambda ended: wanted(ended.value))
+            follower = self._following(Greenlet(_call_back, greenlet, callback))
+            greenlet.rawlink(lambda _: follower.start())
         return greenlet
 
     # ---- many calls
@@ -106,7 +112,7 @@ class Mapping:
         self, func: Callable[..., Any], iterable: Iterable[Any], callback: Callable[[list[Any]], Any] | None = None
     ) -> Greenlet:
         """`map_cb` in a greenlet, which is returned; its value will be the list."""
-        return self._feeding(Greenlet.spawn(self.map_cb, func, iterable, callback))
+        return self._feeding(Greenlet.spawn(self.map_cb, func, iterable, callback), True)
 
     def imap(self, func: Callable[..., Any], *iterables: Iterable[Any], maxsize: int | None = None) -> IMap:
         """Returns an iterator over the results, in the order of the items.
@@ -120,7 +126,7 @@ class Mapping:
         _check_callable(func)
         feeder = IMap(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
-        self._feeding(feeder)
+        self._feeding(feeder, False)
         return feeder
 
     def imap_unordered(
@@ -130,8 +136,23 @@ class Mapping:
         _check_callable(func)
         feeder = IMapUnordered(self.spawn, func, zip(*iterables, strict=False), maxsize)
         feeder.start()
-        self._feeding(feeder)
+        self._feeding(feeder, False)
         return feeder
+
+
+def wait_with(followers: WeakSet[Greenlet], wait: Callable[[], object]) -> None:
+    """Waits as `wait` does, and for what follows; who calls this from a callback does not wait for that one."""
+    wait()
+    own = getcurrent() if followers else None
+    while following := [each for each in followers if each is not own and not each.ready()]:
+        joinall(following)
+        wait()
+
+
+def _call_back(call: Any, callback: Callable[[Any], Any]) -> None:
+    """Calls the callback with the value of the call, if it ended with one."""
+    if call.successful():
+        callback(call.value)
 
 
 def _check_callable(function: Any) -> None:

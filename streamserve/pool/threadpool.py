@@ -15,11 +15,13 @@ from sys import is_finalizing
 from typing import Any
 from weakref import WeakSet
 
+from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
+from streamserve.loop.timeout import within
 from streamserve.pool.crew import Crew, Task
-from streamserve.pool.mapping import Mapping
+from streamserve.pool.mapping import Mapping, wait_with
 from streamserve.pool.slots import Slots
 from streamserve.sync.result import AsyncResult
 
@@ -45,7 +47,7 @@ class ThreadPool(Mapping):
         ValueError: it is negative.
     """
 
-    __slots__ = ("__weakref__", "_crew", "_idle_seconds", "_maxsize", "_slots", "hub")
+    __slots__ = ("__weakref__", "_crew", "_followers", "_idle_seconds", "_maxsize", "_slots", "hub")
 
     def __init__(self, maxsize: int, hub: Hub | None = None, idle_task_timeout: float = -1) -> None:
         self._maxsize = _checked_size(maxsize, "maxsize")
@@ -53,6 +55,7 @@ class ThreadPool(Mapping):
         self.hub = hub or get_hub()
         self._slots = Slots(maxsize)
         self._crew = Crew(self._idle_seconds, self._slots)
+        self._followers: WeakSet[Greenlet] = WeakSet()
         _pools.add(self)
 
     # ---- calls
@@ -124,8 +127,15 @@ class ThreadPool(Mapping):
     # ---- the end
 
     def join(self, timeout: float | None = None) -> bool:
-        """Waits until all calls are finished; False if `timeout` seconds passed first."""
-        return self._crew.wait_finished(timeout)
+        """Waits until all calls are finished and their callbacks ended; False if `timeout` seconds passed first."""
+        return within(timeout, lambda: wait_with(self._followers, self._crew.wait_finished))
+
+    def _feeding(self, feeder: Greenlet, awaited: bool) -> Greenlet:
+        return self._following(feeder) if awaited else feeder
+
+    def _following(self, follower: Greenlet) -> Greenlet:
+        self._followers.add(follower)
+        return follower
 
     def kill(self) -> None:
         """Ends the threads, after the calls that are queued, and waits for that.
@@ -143,6 +153,7 @@ class ThreadPool(Mapping):
     def _after_fork(self) -> None:
         """In a child: its threads and calls are the parent's."""
         self._slots = Slots(self._maxsize)
+        self._followers = WeakSet()
         self._crew = Crew(self._idle_seconds, self._slots)
 
     def at_exit(self) -> None:

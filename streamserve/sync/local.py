@@ -13,9 +13,10 @@ interrupts (sync/line.py); only the greenlet itself fills its `States`.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import greenlet as _greenlet
 
@@ -25,6 +26,7 @@ from streamserve.loop.waiter import Runner
 
 _current = _greenlet.getcurrent
 _numbers = itertools.count()
+_keys: WeakSet[_Key] = WeakSet()
 _get = object.__getattribute__
 _set = object.__setattr__
 _delete = object.__delattr__
@@ -34,14 +36,17 @@ _MISSING = (AttributeError, KeyError, TypeError)  # no `_locals` yet, no dict of
 class _Key:
     """What a local knows of itself; its end is the local's.
 
-    `shared` has the names that the class decides about, for all greenlets: its slots and properties.
+    `shared` has the names that the class decides about, for all greenlets: its slots and properties. `last` is, once
+    the interpreter ends, its main greenlet and what that has here.
     """
 
-    __slots__ = ("args", "kwargs", "number", "places", "reruns", "shared")
+    __slots__ = ("__weakref__", "args", "kwargs", "last", "number", "places", "reruns", "shared")
 
     def __init__(self, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.places: set[ref[States]] = set()
         self.number = next(_numbers)
+        self.last: tuple[Any, dict[str, Any]] | None = None
+        _keys.add(self)
         self.args = args
         self.kwargs = kwargs
         self.reruns = kind.__init__ is not object.__init__  # type: ignore[misc]
@@ -165,6 +170,8 @@ def _key_and_state(of: local) -> tuple[_Key, dict[str, Any]]:
 
 def _first_state(of: local, key: _Key, current: Any) -> dict[str, Any]:
     """Makes the dict of a greenlet that uses the local for the first time."""
+    if key.last is not None and key.last[0] is current:
+        return key.last[1]
     state = _add_state(key, current)
     if key.reruns:
         try:
@@ -184,3 +191,17 @@ def _add_state(key: _Key, current: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
     states[key.number] = state
     return state
+
+
+def _at_exit() -> None:
+    """The main greenlet is never freed: from here on its attributes are held by the locals, which are."""
+    current: Any = _current()
+    states = getattr(current, "_locals", None)
+    if current.parent is None and states is not None:
+        for key in list(_keys):
+            state = states.pop(key.number, None)
+            if state is not None:
+                key.last = current, state
+
+
+atexit.register(_at_exit)

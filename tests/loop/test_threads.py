@@ -1,7 +1,9 @@
 """A hub for each thread, and calls from one to the other."""
 
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 from streamserve import Greenlet, joinall, sleep, spawn
@@ -40,6 +42,27 @@ def test_the_end_of_a_thread_frees_its_hub() -> None:
     for _ in range(20):
         in_thread(run)
     assert open_descriptors() == before
+
+
+def test_a_thread_that_waited_leaves_neither_hub_nor_runners_behind() -> None:
+    left: list[weakref.ref[object]] = []
+
+    def run() -> None:
+        left.append(weakref.ref(get_hub()))
+        sleep(0.001)
+        joinall([spawn(sleep, 0.001) for _ in range(3)])
+        left.extend(map(weakref.ref, get_hub().idle_runners))
+
+    def destroy() -> None:
+        run()
+        get_hub().destroy()
+        left.append(weakref.ref(get_hub()))
+        sleep(0.001)
+
+    for function in (run, destroy, lambda: left.append(weakref.ref(get_hub()))):
+        in_thread(function)
+    gc.collect()
+    assert len(left) == 10 and {each() for each in left} == {None}
 
 
 def test_loops_of_several_threads_run_beside_each_other() -> None:

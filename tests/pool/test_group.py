@@ -11,6 +11,7 @@ from greenlet import GreenletExit
 from streamserve import Greenlet, getcurrent, joinall, sleep, spawn, spawn_raw
 from streamserve.errors import LoopExit
 from streamserve.pool.group import Group, Pool, PoolFull
+from streamserve.pool.threadpool import ThreadPool
 from streamserve.sync.event import Event
 from streamserve.sync.queue import Full
 from tests.support.threads import in_threads
@@ -274,3 +275,31 @@ def test_the_limit_holds_over_threads(restless: None) -> None:
     assert len(most) == 180
     assert max(most) <= 3
     assert (pool.free_count(), len(pool)) == (3, 0)
+
+
+@pytest.mark.parametrize("maker", [lambda: Pool(2), lambda: Pool(10), Group, lambda: ThreadPool(2)])
+def test_join_returns_after_the_callbacks_ran(maker: Callable[[], Any]) -> None:
+    pool, log = maker(), []
+
+    def note(value: Any) -> None:
+        sleep(0.001)
+        log.append(value)
+
+    for number in range(4):
+        pool.apply_async(abs, (-number,), callback=note)
+    pool.map_async(abs, [-4, -5], callback=note)
+    pool.apply_cb(abs, (-6,), callback=note)
+    assert pool.join() in (True, None) and len(log) == 6
+    assert sorted(value for value in log if isinstance(value, int)) == [0, 1, 2, 3, 6] and [4, 5] in log
+    opened = Event()
+    pool.apply_async(abs, (1,), callback=lambda value: opened.wait())
+    assert pool.join(timeout=0.005) is False
+    opened.set()
+    assert pool.join(timeout=5) is True
+
+
+def test_a_callback_that_joins_its_pool_does_not_wait_for_itself() -> None:
+    pool = Pool(2)
+    answers: list[bool] = []
+    pool.apply_async(abs, (-1,), callback=lambda value: answers.append(pool.join()))
+    assert pool.join(timeout=5) and answers == [True]

@@ -242,3 +242,13 @@ get_hub().threadpool.apply(abs, (-1,))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_kill_while_others_wait_to_spawn_ends_the_threads_there_are(pool: ThreadPool) -> None:
+    crowd = [spawn(pool.spawn, sum, [number]) for number in range(20)]
+    sleep(0)
+    pool.kill()
+    joinall(crowd, timeout=PATIENCE, raise_error=True)
+    assert [each.value.get(timeout=PATIENCE) for each in crowd] == list(range(20))
+    pool.kill()
+    assert pool.size == 0

@@ -254,3 +254,17 @@ HTTPConnection.no_such_attribute
     out, error, code = ran(program, path, patched=True)
     assert (out, code) == ("", 1)
     assert error.count("Traceback") == 1 and "Exception ignored" not in error, error
+
+
+@pytest.mark.parametrize("patched", [False, True])
+def test_what_the_main_greenlets_locals_have_is_finalized(patched: bool) -> None:
+    program = """
+import atexit, threading
+class Value:
+    def __del__(self):
+        print("finalized")
+mine = threading.local()
+mine.value = Value()
+atexit.register(lambda: print("at exit", hasattr(mine, "value")))
+"""
+    assert ran(program, str(ROOT), patched=patched) == ("at exit True\nfinalized\n", "", 0)
