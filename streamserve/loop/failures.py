@@ -72,6 +72,14 @@ class FailureReports:
             return
 
 
+def to_kill_by(exception: Any) -> BaseException:
+    """Returns what to raise in a victim; what is no exception ends it by a TypeError that says so."""
+    try:
+        return as_exception(exception)
+    except TypeError as error:
+        return error
+
+
 def as_exception(exception: Any) -> BaseException:
     """Returns what to raise for a class, an instance or (type, value, traceback).
 

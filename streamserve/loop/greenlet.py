@@ -15,7 +15,7 @@ from typing import Any
 import greenlet as _greenlet
 from greenlet import GreenletExit
 
-from streamserve.loop.failures import as_exception
+from streamserve.loop.failures import to_kill_by
 from streamserve.loop.frames import release_frames
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub
@@ -292,7 +292,7 @@ class Greenlet(Linked):
         """
         if self._state >= _VALUE:
             return
-        error = as_exception(exception)
+        error = to_kill_by(exception)
         if self._state < _RUNNING:  # no call before the next line, so it does not begin in between
             self._state = _RUNNING
             self._never_run(error)
@@ -318,8 +318,9 @@ class Greenlet(Linked):
         self._failed(error)
 
     def throw(self, *exception: Any) -> None:
-        """Raises an exception in it, soon, without waiting (`kill(block=False)`)."""
-        self.kill(exception if len(exception) > 1 else (exception or (GreenletExit,))[0], block=False)
+        """Raises an exception in it, soon, without waiting (`kill(block=False)`); in the current one at once."""
+        wanted = exception if len(exception) > 1 else (exception or (GreenletExit,))[0]
+        self.kill(wanted, block=self._runner is not None and self._runner is _current())
 
     def run_link(self, callback: Callable[[Any], Any]) -> None:
         """Calls a link's function in a greenlet of its own, at once; called by links.py in the hub."""

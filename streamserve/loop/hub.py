@@ -26,10 +26,11 @@ from streamserve.loop.event_loop import EventLoop
 from streamserve.loop.failures import FailureReports
 from streamserve.loop.hubs import forget_hub
 from streamserve.loop.identities import Identities
+from streamserve.loop.interruption import Interruption
 from streamserve.loop.native_threads import get_ident as _get_ident
 from streamserve.loop.native_threads import others_may_wake
 from streamserve.loop.runner import run_item
-from streamserve.loop.signal_functions import Arrival, may_wake
+from streamserve.loop.signal_functions import may_wake
 from streamserve.loop.waiter import Runner, Waiter
 
 BUDGET = 256
@@ -46,7 +47,7 @@ _IDLE: int = lib.SS_IDLE
 _SYSTEM: int = lib.SS_SYSTEM
 
 
-class Hub(RawGreenlet, FailureReports):
+class Hub(RawGreenlet, Interruption, FailureReports):
     """The loop of one native thread. Get it by `get_hub()`; do not make one.
 
     Attributes:
@@ -265,56 +266,6 @@ class Hub(RawGreenlet, FailureReports):
         from streamserve.loop.signals import signal_handler
 
         return signal_handler(signum, handler, *args)
-
-    # ---- interruption
-
-    def interrupt(self, target: Any, error: BaseException) -> bool:
-        """Raises `error` in another greenlet of this hub, where it waits or when it next waits.
-
-        Returns True if it is parked, so that the error is certainly on its way.
-        """
-        waiter = getattr(target, "waiter", None)
-        if waiter is not None and waiter.fail(error):
-            return True
-        if waiter is None and target is self.parent and target is not getcurrent() and target not in self.ready:
-            return False
-        self.interrupts.setdefault(target, []).append(error)
-        return True
-
-    def throw_main(self, error: BaseException) -> None:
-        """Raises an error in the main greenlet, or what stands for it."""
-        main: Any = self.parent
-        if self.forker is not None:
-            self.forker.throw(self, error)
-        elif self.destroyed:
-            main.waiter = None
-            main.throw(error)
-        else:
-            self.withdraw_interrupt(main, error)  # Ctrl-C that a greenlet got which never waits
-            if not main.dead and not self.interrupt(main, error):
-                main.throw(error)
-
-    def raise_interrupt(self, current: Any) -> None:
-        """Raises the first error that waits for this greenlet, if one does; calls signals before it."""
-        while True:
-            errors = self.interrupts.get(current)
-            if errors is None:
-                return
-            if len(errors) == 1:
-                del self.interrupts[current]
-            first = errors.pop(0)
-            if first.__class__ is not Arrival:
-                del current
-                raise first
-            first.call()
-
-    def withdraw_interrupt(self, target: Any, error: Any) -> None:
-        """Forgets an error, or a signal, that was not raised yet."""
-        errors = self.interrupts.get(target)
-        if errors and error in errors:
-            errors.remove(error)
-            if not errors:
-                del self.interrupts[target]
 
     # ---- errors
 

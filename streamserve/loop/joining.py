@@ -9,7 +9,7 @@ from typing import Any
 from greenlet import GreenletExit
 from greenlet import greenlet as RawGreenlet
 
-from streamserve.loop.failures import as_exception
+from streamserve.loop.failures import to_kill_by
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.links import DIRECT_LINKS
@@ -217,7 +217,7 @@ def kill(greenlet: Any, exception: Any = GreenletExit) -> None:
     if isinstance(greenlet, Greenlet):
         greenlet.kill(exception, block=False)
     elif not greenlet.dead:
-        get_hub().interrupt(greenlet, as_exception(exception))
+        get_hub().interrupt(greenlet, to_kill_by(exception))
 
 
 def killall(
@@ -233,7 +233,7 @@ def killall(
         kill(victim, exception)
     ours = [victim for victim in victims if isinstance(victim, Greenlet)]
     if block:
-        with Timeout(timeout):
+        with Timeout.start_new(timeout):
             joinall(ours)
             yield_turn(get_hub())
             while any(not victim.dead for victim in victims):

@@ -23,6 +23,8 @@ from select import poll as native_poll
 from types import FrameType
 from typing import Any
 
+from greenlet import GreenletExit
+
 from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
@@ -194,9 +196,17 @@ class SignalHandler:
         signal.siginterrupt(signum, False)
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
-        function, args, kwargs = self._call
-        Greenlet.spawn(function, *args, **kwargs)
+        Greenlet.spawn(self._run)
         self._wake_up.drain()
+
+    def _run(self) -> None:
+        function, args, kwargs = self._call
+        try:
+            function(*args, **kwargs)
+        except GreenletExit:
+            raise
+        except BaseException as error:
+            self._hub.throw_main(error)
 
     def cancel(self) -> None:
         """Puts back the handler that this one replaced."""

@@ -127,8 +127,17 @@ class Timeout(BaseException):
         self.__traceback__ = None  # it holds the frames that hold this
         return True
 
-    def __lt__(self, other: Timeout) -> bool:
+    def __lt__(self, other: Any) -> bool:
         return _seconds(self) < _seconds(other)
+
+    def __le__(self, other: Any) -> bool:  # what takes seconds takes a Timeout
+        return _seconds(self) <= _seconds(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return _seconds(self) > _seconds(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return _seconds(self) >= _seconds(other)
 
     def __str__(self) -> str:
         if self.seconds is None:
@@ -145,8 +154,9 @@ class Timeout(BaseException):
         return f"<{type(self).__name__} at {id(self):#x} seconds={self.seconds}{exception}{state}>"
 
 
-def _seconds(timeout: Timeout) -> float:
-    return float("inf") if timeout.seconds is None else timeout.seconds
+def _seconds(timeout: Any) -> float:
+    seconds = timeout.seconds if isinstance(timeout, Timeout) else timeout
+    return float("inf") if seconds is None else seconds
 
 
 def within(timeout: Any, function: Callable[[], object]) -> bool:
@@ -172,19 +182,18 @@ def within(timeout: Any, function: Callable[[], object]) -> bool:
     return True
 
 
-def with_timeout(seconds: float | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def with_timeout(seconds: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls the function; if it takes more than `seconds`, ends it.
 
     Args:
-        seconds: None: no limit.
+        seconds: None: no limit; a Timeout: that one is started.
         timeout_value: keyword; returned instead of raising Timeout.
 
     Raises:
         Timeout: time ran out and no timeout_value was given.
     """
     fallback = kwargs.pop("timeout_value", _UNSET)
-    timeout = Timeout(seconds)
-    timeout.start()
+    timeout = Timeout.start_new(seconds)
     try:
         return function(*args, **kwargs)
     except Timeout as expired:

@@ -33,10 +33,12 @@ class _Members:
     It is not the group itself, so that a group is a link of nothing, and lives no longer than it is held.
     """
 
-    __slots__ = ("feeders", "followers", "greenlets", "joiners", "slots")
+    __slots__ = ("dying", "feeders", "followers", "greenlets", "joiners", "slots")
 
     def __init__(self, slots: Slots | None) -> None:
         self.greenlets: set[Any] = set()
+        self.dying: WeakSet[Any] = WeakSet()
+        """Those that were killed: one that survives it is not killed again."""
         self.feeders: WeakSet[Greenlet] = WeakSet()
         """Those that spawn members by themselves, on behalf of map and apply."""
         self.followers: WeakSet[Greenlet] = WeakSet()
@@ -203,10 +205,10 @@ class Group(Mapping):
             block: wait until the group is empty; members that come meanwhile are killed too.
             timeout: seconds to wait at most; then it returns, silently.
         """
-        dying: set[Any] = set()
-        within(timeout, lambda: self._kill(dying, exception, block))
+        within(timeout, lambda: self._kill(exception, block))
 
-    def _kill(self, dying: set[Any], exception: Any, block: bool) -> None:
+    def _kill(self, exception: Any, block: bool) -> None:
+        dying = self._members.dying
         while True:
             feeders = self._members.end_feeders(exception)
             members = [greenlet for greenlet in self if greenlet not in dying]
@@ -225,7 +227,9 @@ class Group(Mapping):
         """Kills one member; without effect if it is none."""
         if greenlet not in self._members.greenlets:
             return
-        kill(greenlet, exception)
+        if greenlet not in self._members.dying:
+            self._members.dying.add(greenlet)
+            kill(greenlet, exception)
         if block and hasattr(greenlet, "join"):
             greenlet.join(timeout)
 

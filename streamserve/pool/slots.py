@@ -17,6 +17,7 @@ from streamserve.loop.failures import as_exception
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
+from streamserve.sync.line import park_within
 
 
 class _Taker(Waiter):
@@ -113,7 +114,7 @@ class Slots:
             if timeout is None:
                 waiter.park()
                 return True
-            return waiter.park_for(timeout) or not self._withdraw(waiter)
+            return park_within(waiter, timeout) or not self._withdraw(waiter)
         except BaseException:
             if not self._withdraw(waiter) and waiter.takes:
                 self.release()

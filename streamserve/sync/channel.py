@@ -10,6 +10,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from streamserve.loop.hubs import get_hub, hub_of_thread
+from streamserve.loop.waiter import yield_turn
 from streamserve.sync.section import Getter, Section, Turn, first_waiting
 
 
@@ -99,6 +100,8 @@ class Channel(Section):
         line.append(turn)
         self._settle()
         if turn.done:
+            if block and type(turn) is Turn and getcurrent() is not hub_of_thread():
+                yield_turn(turn.hub)  # the getter goes on first
             return True
         if not block or timeout == 0 or getcurrent() is hub_of_thread():
             return not self._withdraw(line, turn)

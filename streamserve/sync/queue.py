@@ -13,6 +13,7 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.channel import Channel
+from streamserve.sync.line import park_within
 from streamserve.sync.simple_queue import SimpleQueue
 from streamserve.sync.storage import ShutDown
 
@@ -68,7 +69,7 @@ class Queue(SimpleQueue):
             except IndexError:
                 return
 
-    def join(self, timeout: float | None = None) -> bool:
+    def join(self, timeout: Any = None) -> bool:
         """Waits until `task_done` was called for every item; False if `timeout` seconds passed first."""
         if self._unfinished <= 0:
             return True
@@ -76,7 +77,7 @@ class Queue(SimpleQueue):
         self._joiners.append(waiter)
         self._tell_joiners()  # the last may have been done since we looked
         try:
-            return waiter.park_for(timeout) or waiter not in self._joiners
+            return park_within(waiter, timeout) or waiter not in self._joiners
         finally:
             if waiter in self._joiners:
                 self._joiners.remove(waiter)
@@ -126,6 +127,15 @@ class PriorityQueue(Queue):
     def _get(self) -> Any:
         return heappop(self.queue)
 
+    def _best(self, item: Any) -> Any:
+        if not self._enter():
+            return item
+        try:
+            self._put(item)
+            return self._get()
+        finally:
+            self._leave()
+
     # The short ways of the two ends: comparing items may call functions of theirs, so both are inside the section.
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -173,6 +183,15 @@ class LifoQueue(Queue):
 
     def _peek(self) -> Any:
         return self.queue[-1]
+
+    def _best(self, item: Any) -> Any:
+        if not self._stock or not self._enter():
+            return item
+        try:
+            self.queue.insert(0, item)  # all that is there came later: the queue was empty
+            return self.queue.pop()
+        finally:
+            self._leave()
 
     def _put_back(self, item: Any) -> None:
         self._put(item)

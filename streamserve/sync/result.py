@@ -13,7 +13,7 @@ from streamserve.sync.line import Linkable, park_within
 
 
 class AsyncResult(Linkable):
-    """A value or an exception, once somebody has set it; set again, the later one counts.
+    """A value or an exception, whichever somebody sets first; of two values the later one counts.
 
     Any native thread, signal handler or finalizer may set it. Called with a greenlet or
     another result that has ended, it takes over what that ended with, so it can be a link.
@@ -36,7 +36,10 @@ class AsyncResult(Linkable):
     # ---- setting it
 
     def set(self, value: Any = None) -> None:
-        """Stores the value and wakes all that wait, in order."""
+        """Stores the value and wakes all that wait, in order; without effect if there is an exception."""
+        outcome = self._outcome
+        if outcome is not None and outcome[1] is not None:
+            return
         self._outcome = (value, None, None)
         if self._waiters:
             self._tell()
@@ -44,7 +47,7 @@ class AsyncResult(Linkable):
     set_result = set
 
     def set_exception(self, exception: Any, exc_info: Any = None) -> None:
-        """Stores an exception, to be raised by `get`, and wakes all that wait.
+        """Stores an exception, to be raised by `get`, and wakes all that wait; without effect if there is a value.
 
         Args:
             exception: an instance, or a class.
@@ -54,7 +57,10 @@ class AsyncResult(Linkable):
             TypeError: exception is none.
         """
         trace = exc_info[2] if exc_info else None
-        self._outcome = (None, as_exception(exception), trace)
+        error = as_exception(exception)
+        if self._outcome is not None and self._outcome[1] is None:
+            return
+        self._outcome = (None, error, trace)
         if self._waiters:
             self._tell()
 

@@ -96,12 +96,17 @@ class Section:
         else:
             self._again = True
 
-    def _wait_in(self, line: deque[Turn], turn: Turn, timeout: float | None) -> bool:
+    def _wait_in(self, line: deque[Turn], turn: Turn, timeout: Any) -> bool:
         """Parks; False if `timeout` seconds passed first. A killed one that was given something passes it on."""
         try:
             if timeout is None:
                 turn.park()
                 return True
+            if isinstance(timeout, BaseException):  # a Timeout, which is what is raised
+                with timeout.start_new(timeout):  # type: ignore[attr-defined]
+                    turn.park()
+                    return True
+                return not self._withdraw(line, turn)
             return turn.park_for(timeout) or not self._withdraw(line, turn)
         except BaseException:
             if not self._withdraw(line, turn):

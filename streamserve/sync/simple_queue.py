@@ -224,7 +224,11 @@ class SimpleQueue(Storage):
             raise Empty
         if type(turn.item) is Failure:
             raise turn.item.error
-        return turn.item
+        return turn.item if kind.peeks else self._best(turn.item)
+
+    def _best(self, item: Any) -> Any:
+        """What a getter takes that waited and was given an item: a better one may have come since."""
+        return item
 
     def _queue_getter(self, block: bool, timeout: float | None, kind: type[Getter | _Peeker]) -> Turn:
         if not _may_wait(block, timeout):

@@ -56,14 +56,18 @@ def test_the_traceback_given_with_an_exception_is_raised_with_it() -> None:
     assert "guilty" in "".join(traceback.format_exception(caught.value))
 
 
-def test_what_is_set_later_counts() -> None:
-    result = AsyncResult()
+def test_the_first_of_value_and_exception_counts_and_the_last_of_two_values() -> None:
+    result, failed = AsyncResult(), AsyncResult()
     result.set(1)
     result.set_exception(KeyError)
-    with pytest.raises(KeyError):
-        result.get()
     result.set_result(2)
     assert (result.get(), result.exception, result.successful()) == (2, None, True)
+    failed.set_exception(KeyError)
+    failed.set(1)
+    failed.set_exception(ValueError)
+    with pytest.raises(ValueError):
+        failed.get()
+    assert not failed.successful()
 
 
 def test_an_exception_must_be_one() -> None:
@@ -174,8 +178,9 @@ def test_repr_tells_its_state() -> None:
     assert "unset" in repr(result)
     result.set(5)
     assert "value=5" in repr(result)
-    result.set_exception(KeyError("x"))
-    assert "KeyError('x')" in repr(result)
+    failed = AsyncResult()
+    failed.set_exception(KeyError("x"))
+    assert "KeyError('x')" in repr(failed)
 
 
 def test_another_thread_sets_it() -> None:

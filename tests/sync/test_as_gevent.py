@@ -1,0 +1,103 @@
+"""Queues and channels where gevent's users expect more than one thing at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamserve import Greenlet, Timeout, sleep, spawn
+from streamserve.pool.group import Group, Pool, PoolFull
+from streamserve.sync.queue import Channel, JoinableQueue, LifoQueue, PriorityQueue, Queue
+
+
+def filled(kind: Any = Queue) -> Any:
+    return kind(1, [1])
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda timeout: Queue().get(timeout=timeout),
+        lambda timeout: Queue(3).peek(timeout=timeout),
+        lambda timeout: PriorityQueue().get(timeout=timeout),
+        lambda timeout: LifoQueue().get(timeout=timeout),
+        lambda timeout: filled().put(2, timeout=timeout),
+        lambda timeout: Channel().get(timeout=timeout),
+        lambda timeout: Channel().put(1, timeout=timeout),
+    ],
+)
+def test_a_timeout_object_is_what_is_raised(wait: Callable[[Timeout], Any]) -> None:
+    timeout = Timeout(0.001)
+    with pytest.raises(Timeout) as caught:
+        wait(timeout)
+    assert caught.value is timeout and not timeout.pending
+
+
+def test_waits_that_tell_of_their_end_take_a_timeout() -> None:
+    assert filled(JoinableQueue).join(timeout=Timeout(0.001)) is False
+    for pool in (Group(), Pool(1)):
+        pool.spawn(sleep, 0.01)
+        assert pool.join(timeout=Timeout(0.001)) is False
+        pool.kill(timeout=Timeout(5))
+    pool = Pool(1)
+    pool.spawn(sleep, 0.01)
+    assert pool.wait_available(timeout=Timeout(0.001)) == 0
+    with pytest.raises(PoolFull):
+        pool.add(Greenlet(sleep), timeout=Timeout(0.001))
+    pool.kill()
+
+
+@pytest.mark.parametrize(("kind", "best"), [(PriorityQueue, 1), (LifoQueue, 2), (Queue, 3)])
+def test_a_getter_that_waited_gets_the_best_of_what_was_put(kind: Any, best: int) -> None:
+    queue = kind()
+    getter = spawn(queue.get)
+    sleep(0)
+    for item in (3, 1, 2):
+        queue.put(item)
+    assert getter.get() == best
+    assert sorted([best, queue.get(), queue.get()]) == [1, 2, 3]
+    assert queue.unfinished_tasks == 3
+
+
+def test_put_of_a_channel_returns_after_its_getter_ran() -> None:
+    channel, log = Channel(), []
+    spawn(lambda: log.append(channel.get()))
+    sleep(0)
+    channel.put("got")
+    log.append("put")
+    assert log == ["got", "put"]
+
+
+@pytest.mark.parametrize(
+    "kill", [lambda pool, each: pool.killone(each, block=False), lambda pool, each: pool.kill(block=False)]
+)
+def test_who_survives_a_kill_is_not_interrupted_again(kill: Callable[[Any, Any], None]) -> None:
+    pool, log = Pool(2), []
+
+    def survive() -> None:
+        for _ in range(2):
+            try:
+                sleep(0.002)
+                log.append("slept")
+            except BaseException as error:
+                log.append(type(error).__name__)
+
+    each = pool.spawn(survive)
+    sleep(0)
+    for _ in range(3):
+        kill(pool, each)
+        sleep(0)
+    each.join(timeout=5)
+    assert log == ["GreenletExit", "slept"]
+
+
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
+def test_maxsize_bounds_the_results_of_an_imap(kind: str) -> None:
+    begun: list[int] = []
+    results = getattr(Pool(10), kind)(begun.append, range(20), maxsize=3)
+    sleep(0.001)
+    assert len(begun) == 3
+    next(results)
+    sleep(0.001)
+    assert len(begun) == 4
+    assert len(list(results)) == 19
