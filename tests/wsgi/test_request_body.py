@@ -416,3 +416,18 @@ def test_one_greenlet_reads_the_body_while_another_one_sends(serve: Serve) -> No
             assert client._more()
         assert b"\r\nread\r\n" in client.buffer
     assert received == [b"0123456789"] * 2
+
+
+def test_an_upload_that_is_reset_at_once_ends_its_request(serve: Serve) -> None:
+    """The kernel may show a reset half done: as an error, with data in front of it and no end yet."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    running = serve(app, buffered_body=0, body_timeout=600)
+    for _ in range(300):
+        client = running.client()
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nbegun")
+        client.reset()
+    running.examine()

@@ -19,8 +19,9 @@ static ssize_t receive(const ss_stream *stream, char *into, size_t room, bool *c
     return count;
 }
 
-/* A short count means that the socket is drained, unless descriptors cut it, or FIN
- * is behind it; then the bit stays, for the read that returns 0. */
+/* A short count means that the socket is drained, unless descriptors cut it, or FIN or
+ * an error is behind it; then the bit stays, for the read that says so. A reset may be
+ * seen half done, as an error without an end, and where it is known nobody polls again. */
 int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room) {
     ssize_t count;
     bool cut = false;
@@ -33,7 +34,7 @@ int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room) {
     }
     if (count < 0)
         return SS_BROKEN;
-    if (count > 0 && (size_t)count < room && !cut && !(stream->io.ready & SS_HUP))
+    if (count > 0 && (size_t)count < room && !cut && !(stream->io.ready & (SS_HUP | SS_FAIL)))
         stream->io.ready &= (uint8_t)~SS_READ;
     return count;
 }
