@@ -47,6 +47,8 @@ class SendingSocket(ConnectingSocket):
                 if self._timeout == 0.0:
                     raise
             else:
+                if self._peer is not None:
+                    self._announce(self._peer)
                 size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
                 if sent == size or self._timeout is not None:
                     return sent
@@ -83,6 +85,8 @@ class SendingSocket(ConnectingSocket):
                     raise
             else:
                 if sent == len(data):
+                    if self._peer is not None:
+                        self._announce(self._peer)
                     return
         self._send_rest(bytes_of(data), sent, flags)
 

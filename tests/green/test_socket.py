@@ -350,6 +350,37 @@ def test_reader_and_writer_use_one_socket_at_once(pair: Pair) -> None:
     sending.get(timeout=20)
 
 
+def test_a_pair_that_plays_alone_does_not_starve_others(pair: Pair) -> None:
+    """Who waits at the other end is woken without a poll; the others still get theirs."""
+    first, second = (socket.socket(fileno=sock.detach()) for sock in socket.socketpair())
+    other = waiting(first.recv, 1)
+    second.send(b"x")
+
+    def play(sock: Any) -> None:
+        with Timeout(20):
+            while not other.ready():
+                sock.sendall(b"y")
+                sock.recv(1)
+        sock.sendall(b"y")
+
+    joinall([spawn(play, sock) for sock in pair], raise_error=True)
+    assert other.get() == b"x"
+    first.close()
+    second.close()
+
+
+def test_a_reader_that_was_told_of_data_and_is_killed_loses_none(pair: Pair) -> None:
+    reading = waiting(pair[0].recv, 10)
+    pair[1].send(b"x")
+    reading.kill()  # it is on its way already, and has nothing more to wait for
+    assert reading.value == b"x"
+    with Timeout(0.001, False):
+        pair[0].recv(10)
+    reading = waiting(pair[0].recv, 10)
+    pair[1].sendall(b"y")
+    assert reading.get(timeout=20) == b"y"
+
+
 def test_one_that_is_always_ready_does_not_starve_others(pair: Pair) -> None:
     """The other greenlet is woken by a descriptor, so it needs a poll in between."""
     first, second = socket.socketpair()
