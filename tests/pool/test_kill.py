@@ -22,7 +22,7 @@ def calls() -> Calls:
 @pytest.fixture
 def call(calls: Calls) -> Callable[[int], None]:
     def wait(number: int) -> None:
-        sleep(0.002)
+        sleep(0.05)
         calls.append(number)
 
     return wait
