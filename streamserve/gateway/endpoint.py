@@ -141,6 +141,8 @@ class Endpoint(Port):
         identities = hub.identities
         parts = not identities.keeps_context
         several = item[2]
+        if several:
+            alone, noted, attributes = runner.alone + 1, runner.alone + 2, runner.attributes
         if identities.idle:
             assume(runner)
         try:
@@ -154,10 +156,13 @@ class Endpoint(Port):
                     server.admit_waiting()
                 if runner.task is not None or parts:
                     part(runner)
-                if several:  # else runner.py looks whether the program knows the runner
-                    alone = runner.alone + (2 if departures.runner is runner else 1)
-                    if getrefcount(runner) != alone or getweakrefcount(runner) or runner.attributes:
-                        break  # another runner goes on with the rest
+                # Whether the program knows the runner; if there is one request only, runner.py looks.
+                if several and (
+                    getrefcount(runner) != (noted if departures.runner is runner else alone)
+                    or attributes
+                    or getweakrefcount(runner)
+                ):
+                    break  # another runner goes on with the rest
             else:
                 if ready and ready[0] is item:
                     ready.popleft()
