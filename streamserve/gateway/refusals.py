@@ -8,6 +8,7 @@ from typing import Any
 
 from streamserve.core import ffi, lib
 from streamserve.logs.access_log import AccessLog
+from streamserve.logs.log_line import REFUSED_LINE
 from streamserve.logs.peer_notices import SWEEP, PeerNotices
 from streamserve.loop.hub import Hub
 from streamserve.settings import Settings
@@ -28,6 +29,7 @@ LIMITS = {
 """The setting that a refusal enforces."""
 
 _ADDRESS_BYTES = 128
+_TEXT_BYTES = max(_ADDRESS_BYTES, lib.SS_REFUSED_LINE)
 
 
 class Refusals:
@@ -44,7 +46,7 @@ class Refusals:
         self._hub: Hub | None = None
         self._timer = -1
         self._notices = PeerNotices(self._start_timer)
-        self._text = ffi.new("char[]", _ADDRESS_BYTES)
+        self._text = ffi.new("char[]", _TEXT_BYTES)
 
     def open(self, hub: Hub) -> None:
         """Begins to tell of what happens on a hub."""
@@ -99,8 +101,11 @@ class Refusals:
     def note_refused(self, peer: int, refusal: int) -> None:
         """The core refused a request of this peer (`ss_loop_refused`) and answered it."""
         size = lib.ss_loop_refused(self._core, peer, self._text, _ADDRESS_BYTES)
+        named = self._peer(size)
         level = logging.WARNING if lib.ss_refusal_status(refusal) == 503 else logging.INFO
-        self._log(self._peer(size), refusal, level, self._words(refusal))
+        size = lib.ss_loop_refused_line(self._core, peer, self._text, _TEXT_BYTES)
+        line = ffi.unpack(self._text, size).decode("latin-1") if size > 0 else ""
+        self._log(named, refusal, level, self._words(refusal), line)
 
     def _words(self, refusal: int) -> str:
         name = LIMITS.get(refusal)
@@ -108,9 +113,14 @@ class Refusals:
         status = lib.ss_refusal_status(refusal)
         return f"{f'refused with {status}' if status else 'closed'}: {_reason(refusal)}{limit}"
 
-    def _log(self, peer: tuple[str, str], refusal: int, level: int, text: str) -> None:
+    def _log(self, peer: tuple[str, str], refusal: int, level: int, text: str, line: str = "") -> None:
         if self._access_log is not None and self._hub is not None and lib.ss_refusal_status(refusal):
             environ = {"REMOTE_ADDR": peer[0], "REMOTE_PORT": peer[1]}
+            parts = line.split(" ")
+            if len(parts) == 3:
+                environ["REQUEST_METHOD"], environ["RAW_URI"], environ["SERVER_PROTOCOL"] = parts
+            elif line:
+                environ[REFUSED_LINE] = line
             size = len(_reason(refusal)) + 1  # and a line end, as in response.c
             self._access_log.record(self._hub, environ, lib.ss_refusal_status(refusal), size, 0.0)
         self._notices.note(peer[0], level, text)

@@ -71,13 +71,16 @@ class _Shown(dict[Any, str]):
 
 # ---- compiling
 
+REFUSED_LINE = "streamserve.refused_line"
+"""The key under which a refused request has a first line that is none."""
+
 _REQUEST = "'%s %s %s' % (text(get('REQUEST_METHOD')), text(get('RAW_URI')), text(get('SERVER_PROTOCOL')))"
 _EXPRESSIONS = {
     "h": "text(get('REMOTE_ADDR'))",
     "l": "'-'",
     "u": "text(user(environ)) if 'HTTP_AUTHORIZATION' in environ else '-'",
     "t": "time",
-    "r": f"({_REQUEST} if 'REQUEST_METHOD' in environ else '-')",
+    "r": f"({_REQUEST} if 'REQUEST_METHOD' in environ else text(get({REFUSED_LINE!r})))",
     "m": "text(get('REQUEST_METHOD'))",
     "U": "text(get('PATH_INFO'))",
     "q": "text(get('QUERY_STRING'))",

@@ -91,7 +91,9 @@ class TestFormats:
         running = serve(app, log=stream, access_log_format="json")
         running.ask(b'GET /"\\x HTTP/1.1\r\nHost: h\r\nReferer: \xc3\xa9\x9b\r\nX-Request-ID: 7\r\n\r\n')
         running.ask(b"bad\r\n\r\n")
-        good, bad = (json.loads(line) for line in lines_of(stream, 2))
+        running.ask(b"GET /refused HTTP/1.1\r\n\r\n")
+        good, bad, refused = (json.loads(line) for line in lines_of(stream, 3))
+        assert (refused["status"], refused["method"], refused["target"]) == (400, "GET", "/refused")
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", good.pop("time"))
         assert 0 <= good.pop("seconds") < 10
         assert good == {

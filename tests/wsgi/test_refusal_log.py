@@ -156,17 +156,24 @@ class TestNotices:
 
 def test_every_refused_request_is_in_the_access_log(serve: Serve) -> None:
     stream = io.StringIO()
-    running = serve(app, log=stream, max_request_line=100, max_header_fields=3)
-    for request, status in (
-        (BAD, 400),
-        (b"GET /" + b"x" * 100 + b" HTTP/1.1\r\n", 414),
-        (b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n", 431),
-        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+    running = serve(app, log=stream, max_request_line=100, max_header_fields=3, max_body_bytes=10)
+    for request, status, asked in (
+        (BAD, 400, r"GET /\xff HTTP/1.1"),
+        (b"GET /" + b"x" * 100 + b" HTTP/1.1\r\n", 414, "GET /" + "x" * 100 + " HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n", 431, "GET / HTTP/1.1"),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505, "GET / HTTP/2.0"),
+        (b"\r\nGET /a HTTP/1.1\r\nHost: h\r\n x\r\n\r\n", 400, "GET /a HTTP/1.1"),
+        (b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n", 413, "POST /b HTTP/1.1"),
+        (b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400, "POST /c HTTP/1.1"),
+        (b'no "request" line\r\n\r\n', 400, r"no \x22request\x22 line"),
+        (b"one two three four\r\n", 400, "one two three four"),
+        (b"\x00\x1b[31m" + b"x" * 2000 + b"\r\n", 400, r"\x00\x1b[31m" + "x" * 506),
     ):
         response = running.ask(request)
         line = eventually(stream.getvalue, "a line")
         assert response.status == status
-        assert line.startswith("127.0.0.1 - - [") and f'"-" {status} {len(response.body)} "-" "-"' in line
+        assert line.startswith("127.0.0.1 - - [")
+        assert line.endswith(f'] "{asked}" {status} {len(response.body)} "-" "-"\n')
         stream.truncate(0)
         stream.seek(0)
 
@@ -243,7 +250,7 @@ def test_servers_of_one_hub_log_their_own_refusals(serve: Serve, caplog: pytest.
         with Client(server.address) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n")
             assert client.response().status == 431
-        assert '"-" 431 ' in eventually(log.getvalue, "a line")
+        assert '"GET / HTTP/1.1" 431 ' in eventually(log.getvalue, "a line")
         text = "127.0.0.1 refused with 431: the request head has more fields than the limit"
         assert eventually(lambda: said(caplog), "a line") == [f"{text} (max_header_fields={limit})"]
     eventually(lambda: [log.getvalue().count("\n") for log in logs] == [1, 1], "a line in each")

@@ -34,6 +34,8 @@ enum ss_event {
 #define SS_PEERS 256        /* most connections that raw listeners accept in one poll */
 #define SS_PEER_BYTES 32    /* of each one's address */
 #define SS_REFUSED_PEERS 256 /* most refusals of one poll whose peers are remembered */
+#define SS_REFUSED_LINE 512  /* most bytes of the first line of each of their requests */
+#define SS_REFUSED_TEXT 16384 /* bytes of all those lines */
 
 ss_loop *ss_loop_new(int backend);
 void ss_loop_free(ss_loop *loop);
@@ -53,6 +55,8 @@ const char *ss_loop_peers(ss_loop *loop);
 /* The peer that an SS_EVENT_REFUSED of the last poll counts, as of ss_conn_address: its
  * connection may be gone already. SS_GONE: there were too many. */
 int ss_loop_refused(const ss_loop *loop, int64_t peer, char *text, int capacity);
+/* The first line of its request, without an end, as far as it came and was kept; 0: none. */
+int ss_loop_refused_line(const ss_loop *loop, int64_t peer, char *text, int capacity);
 int ss_loop_errno(const ss_loop *loop);
 /* From any thread or signal handler. */
 void ss_loop_wake(ss_loop *loop);

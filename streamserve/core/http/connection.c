@@ -196,6 +196,8 @@ static bool is_garbage(const ss_conn *conn, enum ss_refusal refusal) {
 
 /* One answer, and the end: nothing more of this connection is parsed. May free conn. */
 void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
+    uint32_t length;
+    const char *line = ss_request_first_line(conn, &length);
     conn->persist = false;
     conn->brief |= is_garbage(conn, refusal);
     conn->response_started = true;
@@ -203,7 +205,7 @@ void ss_conn_refuse_now(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal) {
     conn->chunked_body = false;
     conn->body_left = UINT64_MAX; /* whatever comes is dropped, not parsed */
     (void)ss_response_refuse(loop, conn, refusal);
-    ss_stream_report_refusal(loop, &conn->stream, refusal);
+    ss_stream_report_refusal(loop, &conn->stream, refusal, line, length);
     ss_conn_response_ended(loop, conn);
 }
 

@@ -121,6 +121,7 @@ bool ss_request_awaits_body(const ss_conn *conn);
 void ss_request_report(ss_loop *loop, ss_conn *conn);
 void ss_request_release(ss_conn *conn);
 int ss_request_proxy_header(ss_conn *conn);
+const char *ss_request_first_line(const ss_conn *conn, uint32_t *length);
 bool ss_request_buffers_full(const ss_loop *loop, const ss_conn *conn);
 
 /* body.c */

@@ -169,7 +169,7 @@ static void head_complete(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
 static bool take_proxy_header(ss_loop *loop, ss_conn *conn) {
     int answer = ss_request_proxy_header(conn);
     if (answer == SS_ERROR) {
-        ss_stream_report_refusal(loop, &conn->stream, SS_BAD_PROXY_HEADER);
+        ss_stream_report_refusal(loop, &conn->stream, SS_BAD_PROXY_HEADER, NULL, 0);
         ss_conn_close(loop, conn);
         return false;
     }
@@ -312,9 +312,9 @@ static void head_expired(ss_loop *loop, ss_conn *conn) {
         return;
     }
     if (conn->proxy_due)
-        ss_stream_report_refusal(loop, &conn->stream, SS_BAD_PROXY_HEADER);
+        ss_stream_report_refusal(loop, &conn->stream, SS_BAD_PROXY_HEADER, NULL, 0);
     if (tls && tls->known && !tls->open)
-        ss_stream_report_refusal(loop, &conn->stream, SS_HANDSHAKE_TIMEOUT);
+        ss_stream_report_refusal(loop, &conn->stream, SS_HANDSHAKE_TIMEOUT, NULL, 0);
     ss_conn_end(loop, conn);
 }
 

@@ -152,10 +152,10 @@ int ss_request_begin(ss_loop *loop, ss_conn *conn, ss_memo_entry *block) {
     const char *data = conn->stream.in + conn->stream.in_start;
     const ss_span *target = &conn->head.target;
     set_framing(conn);
-    conn->stream.in_start += conn->head.end;
     conn->head.refusal = (uint16_t)judge(loop, conn);
     if (conn->head.refusal != SS_REFUSAL_NONE)
         return SS_ERROR;
+    conn->stream.in_start += conn->head.end;
     if (block)
         use_block(conn, block);
     if (conn->head.target_form == SS_ORIGIN_FORM && target->length <= LONGEST_TARGET)
@@ -183,6 +183,23 @@ void ss_request_release(ss_conn *conn) {
     free(conn->kept_head);
     conn->kept_head = NULL;
     conn->want_body = conn->want_end = conn->want_drain = false;
+}
+
+/* The first line of a request, as far as it came, for the log; NULL: it is no longer here. */
+const char *ss_request_first_line(const ss_conn *conn, uint32_t *length) {
+    const ss_stream *stream = &conn->stream;
+    const char *line = conn->kept_head;
+    uint32_t size = conn->head.end, end = 0;
+    if (!line && conn->state == SS_CONN_HEAD && stream->in) {
+        line = stream->in + stream->in_start;
+        size = ss_stream_unread(stream);
+    }
+    for (; line && size && (*line == '\r' || *line == '\n'); size--)
+        line++;
+    while (line && end < size && end < SS_REFUSED_LINE && line[end] != '\r' && line[end] != '\n')
+        end++;
+    *length = end;
+    return line;
 }
 
 /* The header of the PROXY protocol, which comes before the first head. SS_OK: it is taken. */

@@ -105,10 +105,22 @@ int ss_stream_address(const ss_stream *stream, int local, char *text, int capaci
     return address_text(stream->address, stream->address_length, stream->port, text, capacity);
 }
 
-int ss_loop_refused(const ss_loop *loop, int64_t place, char *text, int capacity) {
+static const ss_peer *refused_peer(const ss_loop *loop, int64_t place) {
     const ss_streams *streams = ss_streams_of(loop);
     if (!streams || streams->peers_poll != loop->polls || place < 0 || place >= streams->refused_count)
+        return NULL;
+    return &streams->refused[place];
+}
+
+int ss_loop_refused(const ss_loop *loop, int64_t place, char *text, int capacity) {
+    const ss_peer *peer = refused_peer(loop, place);
+    return peer ? address_text(peer->address, peer->address_length, peer->port, text, capacity) : SS_GONE;
+}
+
+int ss_loop_refused_line(const ss_loop *loop, int64_t place, char *text, int capacity) {
+    const ss_peer *peer = refused_peer(loop, place);
+    if (!peer || peer->line_length > capacity)
         return SS_GONE;
-    const ss_peer *peer = &streams->refused[place];
-    return address_text(peer->address, peer->address_length, peer->port, text, capacity);
+    memcpy(text, ss_streams_of(loop)->refused_lines + peer->line_start, peer->line_length);
+    return peer->line_length;
 }

@@ -124,7 +124,19 @@ int ss_stream_flush(ss_loop *loop, ss_stream *stream) {
 /* ---- refusals ---- */
 
 /* Python learns of it for its logs: who it was is kept until the next poll. */
-void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_refusal refusal) {
+/* What finds no room is told without. */
+static void keep_line(ss_streams *streams, ss_peer *peer, const char *line, uint32_t length) {
+    peer->line_start = (uint16_t)streams->refused_text;
+    peer->line_length = 0;
+    if (!line || length > sizeof streams->refused_lines - streams->refused_text)
+        return;
+    memcpy(streams->refused_lines + streams->refused_text, line, length);
+    peer->line_length = (uint16_t)length;
+    streams->refused_text += length;
+}
+
+void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_refusal refusal, const char *line,
+                              uint32_t length) {
     ss_streams *streams = ss_streams_of(loop);
     int64_t place = SS_REFUSED_PEERS;
     if (!loop->polling)
@@ -136,6 +148,7 @@ void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_re
         peer->port = stream->port;
         peer->address_length = stream->address_length;
         memcpy(peer->address, stream->address, sizeof peer->address);
+        keep_line(streams, peer, line, length);
     }
     ss_event_emit(loop, SS_EVENT_REFUSED, stream->listener->number, place, refusal);
 }

@@ -130,6 +130,7 @@ typedef struct {
     uint16_t port;
     uint8_t address_length; /* 4, 16, or 0 for a unix socket */
     unsigned char address[16];
+    uint16_t line_start, line_length; /* of what it asked, in refused_lines */
 } ss_peer;
 
 /* What all streams of a loop share. */
@@ -153,6 +154,8 @@ typedef struct {
     void *batch;             /* owned, one block of memory: what a protocol reports in a poll */
     char peers[SS_PEERS * SS_PEER_BYTES];
     ss_peer refused[SS_REFUSED_PEERS];
+    uint32_t refused_text;   /* bytes used of refused_lines */
+    char refused_lines[SS_REFUSED_TEXT];
     char scratch[SS_SCRATCH];
 } ss_streams;
 
@@ -227,7 +230,7 @@ void ss_tls_forget_ended(ss_loop *loop);
 static inline void ss_peers_renew(ss_loop *loop) {
     ss_streams *streams = ss_streams_of(loop);
     if (streams->peers_poll != loop->polls)
-        streams->peer_count = streams->refused_count = 0;
+        streams->peer_count = streams->refused_count = streams->refused_text = 0;
     streams->peers_poll = loop->polls;
 }
 
@@ -239,7 +242,9 @@ int64_t ss_stream_receive(ss_loop *loop, ss_stream *stream, char *into, size_t r
 int ss_stream_send(ss_loop *loop, ss_stream *stream, struct iovec *pieces, size_t count, bool more);
 int ss_stream_send_frame(ss_loop *loop, ss_stream *stream, ss_frame *frame);
 int ss_stream_flush(ss_loop *loop, ss_stream *stream); /* answers as ss_out_flush */
-void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_refusal refusal);
+/* line: the request's first, as far as it came, NULL: there is none. */
+void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_refusal refusal, const char *line,
+                              uint32_t length);
 
 /* listener.c */
 ss_streams *ss_streams_make(ss_loop *loop); /* on first use; NULL: no memory */
