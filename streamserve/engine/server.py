@@ -35,6 +35,7 @@ from streamserve.engine.replies import (
 )
 from streamserve.engine.session import Frame, Session
 from streamserve.errors import ConfigurationError
+from streamserve.gateway.departures import spare_request
 from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.raw_socket import KEYS
 from streamserve.logs.complaints import Complaints
@@ -213,6 +214,7 @@ class EngineServer(Server):  # type: ignore[misc]
 
     def handle_request(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The WSGI application."""
+        spare_request(get_hub())  # a handler that a POST calls is the session's, as one that a WebSocket calls
         try:
             reply = self._answer(environ, start_response)
         except Refused as refused:

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from greenlet import getcurrent
+
 from streamserve.gateway.client_faults import client_gone
+from streamserve.loop.waiter import Runner
 
 if TYPE_CHECKING:
     from streamserve.errors import ClientGone
     from streamserve.loop.hub import Hub
-    from streamserve.loop.waiter import Runner
 
-__all__ = ["Departures"]
+__all__ = ["Departures", "spare_request"]
+
+
+def spare_request(hub: Hub) -> None:
+    """The request of the current greenlet goes on whatever its client does: what it brought is for others, too."""
+    runner = getcurrent()
+    if isinstance(runner, Runner):
+        for port in [*hub.ports.values()]:
+            departures = getattr(port, "departures", None)
+            if departures is not None:
+                departures.spare(runner)
 
 
 class _Request:
     """One that waits, or whose client has left."""
 
-    __slots__ = ("error", "left", "runner")
+    __slots__ = ("error", "left", "runner", "spared")
 
     def __init__(self) -> None:
         self.runner: Runner | None = None
+        self.spared = False
         self.left = False
         self.error: ClientGone | None = None
 
@@ -74,7 +87,16 @@ class Departures:
         if request is not None and request.error is not None:
             self._hub.withdraw_interrupt(request.runner, request.error)
 
+    def spare(self, runner: Runner) -> None:
+        """The request that a runner serves goes on whatever its client does. Not if it is another listener's."""
+        request = self.known.get(runner.job)
+        if self.runner is runner:
+            request = self.known.setdefault(runner.job, _Request())
+        elif request is None or request.runner is not runner:
+            return
+        request.spared = True
+
     def _interrupt(self, request: _Request) -> None:
-        if request.error is None:
+        if request.error is None and not request.spared:
             request.error = client_gone()
             self._hub.interrupt(request.runner, request.error)

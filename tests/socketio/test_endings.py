@@ -1,5 +1,6 @@
 """Clients that end, or are ended, while something of theirs is under way: nothing is left of them."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import requests
 from greenlet import GreenletExit
 from socketio.packet import Packet
 
@@ -15,6 +17,7 @@ from streamserve.engine.admission import Admission
 from streamserve.loop.timeout import Timeout
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
+from tests.socketio.conftest import Host
 from tests.socketio.test_handlers import Open, left_behind, wire
 from tests.socketio.test_protocol import Wire
 from tests.support.server import eventually
@@ -132,6 +135,35 @@ def test_a_disconnect_handler_that_is_ended_leaves_nothing_and_the_others_are_ca
     client.connection.shutdown()
     eventually(lambda: not left_behind(sio), "nothing is left", 5)
     assert log == ["/", "/other"]
+
+
+@pytest.mark.parametrize("packet", ["40/slow,", '42["slow"]'])
+def test_a_handler_goes_on_when_the_connection_of_its_post_is_lost(host: Host, packet: str) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+
+    def slow(sid: str, *_: Any) -> None:
+        log.append("begun")
+        try:
+            gate.wait()
+            log.append("done")
+        except BaseException as error:
+            log.append(error)
+            raise
+
+    sio.on("connect", slow, namespace="/slow")
+    sio.on("slow", slow)
+    server = host(sio)
+    url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
+    url += f"&sid={json.loads(requests.get(url, timeout=60).text[1:])['sid']}"
+    assert requests.post(url, data="40", timeout=60).text == "ok"
+    client = server.client()
+    head = f"POST {url.partition(str(server.port))[2]} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(packet)}\r\n\r\n"
+    client.send(f"{head}{packet}".encode())
+    eventually(lambda: log, "the handler runs")
+    client.reset()
+    time.sleep(0.1)
+    server.call(gate.set)
+    eventually(lambda: log == ["begun", "done"], "the handler goes on")
 
 
 def test_what_a_native_thread_adds_while_a_client_is_answered_is_not_lost() -> None:
