@@ -75,7 +75,10 @@ class Interruption:
             first = errors.pop(0)
             if first.__class__ is not Arrival:
                 del current
-                raise first
+                try:
+                    raise first
+                finally:
+                    first = None  # its traceback has this frame
             first.call()
 
     def withdraw_interrupt(self, target: Any, error: Any) -> None:
