@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from streamserve.loop.joining import sleep
 from streamserve.sync.event import Event
 from tests.support.client import Client
 from tests.support.server import Running, eventually
+from tests.support.servers.proxies import Nginx
+from tests.support.tls import Authority, TlsClient
 from tests.wsgi.conftest import Serve
 
 WAIT = b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -219,3 +222,35 @@ def test_a_hundred_that_leave_at_once_leave_nothing(serve: Serve) -> None:
     eventually(lambda: len(site.log) == 99, "all are told", SOON)
     (endpoint,) = running.server._endpoints.values()
     eventually(lambda: not endpoint.departures.known, "nothing is kept")
+
+
+@pytest.mark.parametrize("request_bytes", [WAIT, STREAM], ids=["wait", "stream"])
+@pytest.mark.parametrize("leave", [closed, reset])
+def test_it_is_told_over_tls_and_unix_sockets_too(
+    serve: Serve, tmp_path: Path, request_bytes: bytes, leave: Leave
+) -> None:
+    site = Site()
+    authority = Authority(tmp_path)
+    encrypted = serve(site, certfile=authority.issue("localhost"))
+    local = serve(site, listener=f"unix:{tmp_path / 'socket'}")
+    clients = TlsClient(encrypted.addresses[0], authority.trust()), local.client()
+    for number, client in enumerate(clients):
+        client.send(request_bytes)
+        eventually(lambda number=number: site.waiting == number + 1, "the application waits")
+    for client in clients:
+        leave(client)
+    eventually(lambda: len(site.log) == 2, "both are told", SOON)
+
+
+@pytest.mark.foreign
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_nginx_hands_on_that_its_client_has_left(serve: Serve, version: str) -> None:
+    site = Site()
+    running = serve(site, client_gone="on" if version == "1.1" else "hangup")
+    location = f"proxy_pass http://127.0.0.1:{running.port}; proxy_http_version {version};"
+    with Nginx(f"server {{ listen 80; location / {{ {location} }} }}", 0) as nginx:
+        client = Client(("127.0.0.1", nginx.port))
+        client.send(WAIT)
+        eventually(lambda: site.waiting, "the application waits")
+        client.close()
+        eventually(lambda: site.log, "the application is told", SOON)
