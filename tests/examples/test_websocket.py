@@ -26,6 +26,8 @@ SIDE = 2048  # of the sheet, in pixels
 def server() -> Iterator[ServedCommand]:
     with ServedCommand(*ARGUMENTS, cwd=ROOT) as server:
         yield server
+        while Member.here_too:
+            Member.here_too.pop().connection.shutdown()
 
 
 class Member:
@@ -36,7 +38,10 @@ class Member:
         board: the pieces that were there.
     """
 
+    here_too: list["Member"] = []  # noqa: RUF012, all of them: one that is left open and reads no Close delays the stop
+
     def __init__(self, server: ServedCommand) -> None:
+        self.here_too.append(self)
         self.connection = websocket.create_connection(server.url.replace("http", "ws") + "/board", timeout=60)
         first = self.connection.recv()
         assert isinstance(first, bytes) and first[0] == 4
@@ -61,8 +66,6 @@ def members(server: ServedCommand) -> Iterator[list[Member]]:
     second = Member(server)
     assert len(first.here()) == len(second.here()) == 2
     yield [first, second]
-    for member in (first, second):
-        member.connection.shutdown()
 
 
 class TestClient:

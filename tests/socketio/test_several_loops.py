@@ -38,8 +38,9 @@ def test_the_clients_of_one_get_events_when_the_other_has_stopped(host: Host) ->
     with ExitStack() as stack:
         first, second = host(sio), host(sio)
         client = joined(first, stack)
-        joined(second, stack)
+        gone = joined(second, stack)
         second.stop()
+        assert gone.connection.recv_data()[0] == 8  # and answers, which the stop would wait for
         second.join()
         sio.emit("tick")
         assert client.receive() == '42["tick"]'
