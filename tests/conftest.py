@@ -16,6 +16,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+ON_CTRL_C = signal.getsignal(signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_it_was() -> Iterator[None]:
+    """Clients of python-socketio set a function for Ctrl-C, which could wake who waits for ever in later tests."""
+    yield
+    if signal.getsignal(signal.SIGINT) is not ON_CTRL_C:
+        signal.signal(signal.SIGINT, ON_CTRL_C)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def watchdog_of_tests() -> Iterator[None]:
     """The thread of faulthandler_timeout wakes nobody; the loop cannot know that of a thread that C made."""

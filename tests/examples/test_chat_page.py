@@ -306,9 +306,7 @@ def test_controls_are_named(windows: list[Window]) -> None:
     page = windows[0].page
     page.call("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
     windows[0].open_room("lobby")
-    tree = page.call("Accessibility.getFullAXTree")["nodes"]
-    named = {(node["role"]["value"], node["name"]["value"]) for node in tree if "name" in node and "role" in node}
-    assert {
+    wanted = {
         ("heading", "#lobby"),
         ("textbox", "Message"),
         ("button", "Send"),
@@ -318,8 +316,14 @@ def test_controls_are_named(windows: list[Window]) -> None:
         ("button", "lobby"),
         ("button", "Join ideas, 0 here"),
         ("log", ""),
-    } <= named
-    unnamed = [(role, name) for role, name in named if role in ("button", "textbox", "link") and not name]
+    }
+
+    def named() -> set[tuple[str, str]]:
+        tree = page.call("Accessibility.getFullAXTree")["nodes"]
+        return {(node["role"]["value"], node["name"]["value"]) for node in tree if "name" in node and "role" in node}
+
+    eventually(lambda: wanted <= named(), "each control has its name, once the layout is that of this size", 20)
+    unnamed = [(role, name) for role, name in named() if role in ("button", "textbox", "link") and not name]
     assert unnamed == []
 
 
