@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
 from streamserve.loop.event_loop import BACKENDS
@@ -57,9 +57,18 @@ class _ThreadEnd:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
-    def __del__(self, get_ident: Callable[[], int] = _get_ident) -> None:  # a default: the module may be emptied before
-        if self.hub.thread_ident == get_ident():  # not in a forked child: the core is shared with the parent
-            self.hub.end()
+    def __del__(
+        self,
+        get_ident: Callable[[], int] = _get_ident,
+        forget_hub: Callable[[Hub], None] = forget_hub,
+        forget_hubs: Callable[..., Any] = lambda ident, hubs=_hubs: hubs.pop(ident, None),  # also one made by the end
+    ) -> None:  # defaults: the module may be emptied before
+        hub = self.hub
+        if hub.thread_ident == get_ident():  # not in a forked child: the core is shared with the parent
+            hub.end()
+            forget_hubs(hub.thread_ident)
+        else:  # somebody held this beyond the thread's end: the next thread of that number must not get its hub
+            forget_hub(hub)
 
 
 def _new_hub() -> Hub:
@@ -67,10 +76,12 @@ def _new_hub() -> Hub:
     from streamserve.loop.hub import Hub  # it stands on this module
     from streamserve.loop.signals import adopt_functions  # likewise
 
-    hub = _hubs[_get_ident()] = Hub(_default_backend)
-    if threading.main_thread().ident != _get_ident():
-        _thread.end = _ThreadEnd(hub)
-    else:
+    hub = Hub(_default_backend)
+    main = threading.main_thread().ident == _get_ident()
+    if not main:
+        _thread.end = _ThreadEnd(hub)  # before it is known: the end of a destroyed one here forgets what is
+    _hubs[_get_ident()] = hub
+    if main:
         adopt_functions()
     return hub
 

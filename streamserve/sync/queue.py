@@ -188,8 +188,11 @@ class LifoQueue(Queue):
         if not self._stock or not self._enter():
             return item
         try:
+            best = self.queue.pop()
             self.queue.insert(0, item)  # all that is there came later: the queue was empty
-            return self.queue.pop()
+            return best
+        except IndexError:  # a finalizer or a signal's function was here
+            return item
         finally:
             self._leave()
 

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 
 from streamserve import Greenlet, joinall, sleep, spawn
+from streamserve.loop import hubs
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.waiter import Waiter
@@ -110,3 +111,31 @@ def test_callbacks_of_many_threads_all_run_in_the_hub() -> None:
         thread.join()
     assert sorted(number for number, _ in seen) == list(range(4000))
     assert {ident for _, ident in seen} == {threading.get_ident()}
+
+
+def test_a_thread_whose_hub_was_destroyed_keeps_the_next_one() -> None:
+    known: list[bool] = []
+
+    def work() -> None:
+        get_hub().destroy()
+        known.append(get_hub() is hub_of_thread() and get_hub() is get_hub())
+        joinall([spawn(sleep, 0)])
+
+    in_thread(work)
+    assert known == [True]
+
+
+def test_a_thread_whose_end_is_noticed_late_leaves_its_hub_to_nobody() -> None:
+    held: list[object] = []
+
+    def work() -> None:
+        held.append(get_hub())
+        held.append(hubs._thread.end)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    ident = held[0].thread_ident  # type: ignore[attr-defined]
+    assert hubs._hubs[ident] is held[0]
+    held.pop()
+    assert ident not in hubs._hubs
