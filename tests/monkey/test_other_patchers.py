@@ -1,5 +1,6 @@
 """Applications that patch themselves for gevent or eventlet, as under `gunicorn -k gevent`: the real packages."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +96,8 @@ def test_loop_of_another_package_is_told_where_it_begins(tmp_path: Path, package
 def test_process_that_others_have_patched_is_refused(tmp_path: Path, start: list[str]) -> None:
     (tmp_path / "site_module.py").write_text(APPLICATION)
     result = subprocess.run(
-        [sys.executable, *start], cwd=tmp_path, env={"PYTHONPATH": python_path()}, capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, *start], cwd=tmp_path, env={**os.environ, "PYTHONPATH": python_path()}, capture_output=True,
+        text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 1
     assert " has patched the standard library before streamserve could, and only one may; remove " in result.stderr
