@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.servers.proxies import Haproxy, Nginx, Proxy, blocks
+from tests.support.servers.proxies import Apache, Haproxy, Nginx, Proxy, blocks
 from tests.wsgi.conftest import Serve
 
 pytestmark = pytest.mark.foreign
@@ -30,12 +30,13 @@ def request(fields: bytes = b"", line: bytes = b"GET / HTTP/1.1") -> bytes:
     return line + b"\r\nHost: site.example\r\n" + fields + b"\r\n"
 
 
-@pytest.fixture(params=["nginx", "haproxy http", "haproxy tcp"])
+@pytest.fixture(params=["nginx", "apache", "haproxy http", "haproxy tcp"])
 def way(request: pytest.FixtureRequest) -> tuple[type[Proxy], str, dict[str, str]]:
     """The program, its configuration, and the settings that go with it."""
     http, tcp = blocks("haproxy")
     return {
         "nginx": (Nginx, blocks("nginx")[0], {}),
+        "apache": (Apache, blocks("apache")[0], {}),
         "haproxy http": (Haproxy, http, {}),
         "haproxy tcp": (Haproxy, tcp, {"proxy_protocol": "on"}),
     }[request.param]

@@ -1,4 +1,4 @@
-"""nginx and haproxy between a client and the server of a test, as the page on proxies configures them."""
+"""nginx, Apache and haproxy between a client and the server of a test, as the page on proxies configures them."""
 
 import re
 from pathlib import Path
@@ -22,6 +22,18 @@ http {{
 }}
 """
 
+APACHE = """
+ServerRoot {folder}
+DefaultRuntimeDir {folder}
+PidFile {folder}/apache.pid
+ErrorLog {folder}/apache.log
+ServerName localhost
+Listen 127.0.0.1:{port}
+{modules}
+{block}
+"""
+APACHE_MODULES = ("mpm_event", "authz_core", "headers", "proxy", "proxy_http", "unique_id")
+
 
 def blocks(language: str) -> list[str]:
     """The configurations that the page shows for a program."""
@@ -37,7 +49,7 @@ class Proxy(Daemon):
 
     def configured(self) -> str:
         """The file with the configuration for the present port."""
-        text, count = re.subn(r"(listen|bind) :?80\b", rf"\1 127.0.0.1:{self.port}", self.block)
+        text, count = re.subn(r"(listen|bind|VirtualHost) (?:\*?:)?80\b", rf"\1 127.0.0.1:{self.port}", self.block)
         assert count == 1
         path = self.folder / "configuration"
         path.write_text(self.around(text))
@@ -55,6 +67,18 @@ class Nginx(Proxy):
 
     def command(self) -> list[str]:
         return [str(self.executable), "-e", "stderr", "-p", str(self.folder), "-c", self.configured()]
+
+
+class Apache(Proxy):
+    program = Program("apache2", "apache2-bin")
+
+    def around(self, text: str) -> str:
+        folder = "/usr/lib/apache2/modules"
+        modules = "\n".join(f"LoadModule {name}_module {folder}/mod_{name}.so" for name in APACHE_MODULES)
+        return APACHE.format(folder=self.folder, port=self.port, modules=modules, block=text)
+
+    def command(self) -> list[str]:
+        return [str(self.executable), "-DFOREGROUND", "-d", str(self.folder), "-f", self.configured()]
 
 
 class Haproxy(Proxy):
