@@ -77,6 +77,8 @@ static const char *verify_http(const ss_conn *conn) {
         return "a connection has a file outside of the end of its response";
     if (conn->state != SS_CONN_REQUEST && (conn->want_body || conn->want_end || conn->want_drain))
         return "a connection without a request has a reader or a writer";
+    if (conn->held && !conn->stream.io.pending)
+        return "small pieces wait in the kernel, and nobody will push them";
     return NULL;
 }
 

@@ -118,7 +118,9 @@ int64_t ss_conn_send(ss_loop *loop, int64_t handle, const char *head, int64_t he
         {0},
     };
     bool stalled = conn->stream.out.first != NULL;
-    int answer = conn->stream.dead ? SS_BROKEN : ss_response_send(loop, conn, pieces, flags);
+    bool waits = !stalled && ss_pieces_may_wait(loop, conn, body_length, flags);
+    int answer = conn->stream.dead ? SS_BROKEN : ss_response_send(loop, conn, pieces, flags, waits);
+    ss_pieces_sent(loop, conn, waits);
     return after_part(loop, conn, answer, flags, stalled);
 }
 

@@ -74,6 +74,7 @@ typedef struct {
     bool want_end;    /* whoever makes the response is to be told, by SS_EVENT_BODY, that the peer hung up */
     bool want_drain;  /* a writer parks for SS_EVENT_DRAINED */
     bool chunked_response;
+    bool held;        /* small pieces may wait in the kernel for more: see pieces.c */
     bool left_asked;  /* a client that sent FIN was asked whether it has left, see leaving.c */
     bool left_told;   /* SS_EVENT_LEFT was told of this request */
     bool peer_known;  /* its address was reported */
@@ -81,6 +82,8 @@ typedef struct {
     bool partial;     /* some bytes of the next head have come */
     bool last_chance; /* the server stops: it has a moment for its first request */
     bool http10_keep; /* HTTP/1.0 client that asked for keep-alive */
+    int64_t left_at; /* ns: when a small piece left that did not wait for more... */
+    uint32_t left_poll; /* ...and in whose turn, see pieces.c */
     uint32_t piece_left; /* decoded bytes of a chunk that nobody took yet: they begin stream.in_held before in_start */
     uint64_t body_left; /* of a Content-Length body */
     uint64_t body_seen; /* decoded bytes so far, or dropped ones while discarding */
@@ -133,10 +136,15 @@ int64_t ss_body_read(ss_loop *loop, ss_conn *conn, char *into, size_t capacity);
 
 /* response.c */
 #define SS_RESPONSE_PIECES 4
-int ss_response_send(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int flags);
+int ss_response_send(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int flags, bool more);
 int ss_response_send_head(ss_loop *loop, ss_conn *conn, struct iovec head, int64_t body_length, int flags);
 int ss_response_refuse(ss_loop *loop, ss_conn *conn, enum ss_refusal refusal);
 int ss_response_invite_body(ss_loop *loop, ss_conn *conn);
+
+/* pieces.c */
+bool ss_pieces_may_wait(const ss_loop *loop, ss_conn *conn, int64_t length, int flags);
+void ss_pieces_sent(ss_loop *loop, ss_conn *conn, bool waits);
+void ss_pieces_push(ss_conn *conn);
 
 /* connection.c */
 void ss_conn_move(ss_loop *loop, ss_conn *conn, enum ss_conn_state state);

@@ -26,6 +26,7 @@ static bool has_body_bytes(ss_loop *loop, ss_conn *conn) {
 
 static void request_ready(ss_loop *loop, ss_conn *conn) {
     ss_stream *stream = &conn->stream;
+    ss_pieces_push(conn);
     if (stream->io.ready & SS_FAIL) {
         ss_conn_fail(loop, conn);
         return;

@@ -95,7 +95,7 @@ static size_t assemble(ss_loop *loop, const ss_conn *conn, struct iovec *pieces,
     return pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len + pieces[3].iov_len;
 }
 
-/* Sends the pieces in one copy where that is the cheaper way. more: a file follows. */
+/* Sends the pieces in one copy where that is the cheaper way. more: a file follows, or small pieces may. */
 static int send_pieces(ss_loop *loop, ss_conn *conn, struct iovec *pieces, size_t count, size_t total, bool more) {
     char *scratch = ss_streams_of(loop)->scratch, *at = scratch;
     if (total > SS_SCRATCH)
@@ -108,11 +108,14 @@ static int send_pieces(ss_loop *loop, ss_conn *conn, struct iovec *pieces, size_
 }
 
 /* A part of a response, enum ss_send_flag says which. pieces: the head, room for one more,
- * the body, and room for another. SS_OK or SS_BROKEN. */
-int ss_response_send(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int flags) {
+ * the body, and room for another. more: as above. SS_OK or SS_BROKEN. */
+int ss_response_send(ss_loop *loop, ss_conn *conn, struct iovec *pieces, int flags, bool more) {
     char middle[TAIL_ROOM];
     size_t total = assemble(loop, conn, pieces, middle, flags);
-    return total ? send_pieces(loop, conn, pieces, SS_RESPONSE_PIECES, total, false) : SS_OK;
+    if (total)
+        return send_pieces(loop, conn, pieces, SS_RESPONSE_PIECES, total, more);
+    ss_pieces_push(conn);
+    return SS_OK;
 }
 
 /* The head of a response whose body, a file of that length, follows. */

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 
@@ -49,6 +50,12 @@ ssize_t ss_socket_send(const ss_stream *stream, struct iovec *pieces, size_t cou
                           : sendmsg(stream->io.fd, &message, flags);
     while (sent < 0 && errno == EINTR);
     return sent;
+}
+
+/* What was sent with `more` waits no longer for it. The option is set already: setting it is what pushes. */
+void ss_socket_push(const ss_stream *stream) {
+    const int on = 1;
+    (void)setsockopt(stream->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 /* Bytes that the kernel holds, and the peer's has not confirmed; -1: nobody knows. */

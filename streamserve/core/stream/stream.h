@@ -187,6 +187,7 @@ static inline bool ss_stream_unsent(const ss_stream *stream) {
 /* socket.c */
 int64_t ss_socket_receive(ss_stream *stream, char *into, size_t room); /* count, 0: FIN, SS_WAIT, SS_BROKEN */
 ssize_t ss_socket_send(const ss_stream *stream, struct iovec *pieces, size_t count, bool more);
+void ss_socket_push(const ss_stream *stream);
 int64_t ss_socket_unconfirmed(const ss_stream *stream);
 bool ss_socket_full(void); /* after a failure of the kind above: it was EAGAIN */
 void ss_stream_set_peer(ss_stream *stream, const struct sockaddr_storage *peer);
