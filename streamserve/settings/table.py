@@ -98,7 +98,7 @@ class Settings:
         "Whether clients are asked for a certificate, and turned away without one; it needs ca_certs.")
     tls_min: Literal["1.2", "1.3"] = setting("1.2", choice("1.2", "1.3"), "TLS",
         "The oldest version of TLS that clients may speak.")
-    ciphers: str = setting("", text("give a list as `openssl ciphers` takes it"), "TLS",
+    ciphers: str = setting("ECDHE+AESGCM:ECDHE+CHACHA20", text("give a list as `openssl ciphers` takes it"), "TLS",
         "Ciphers for TLS 1.2, as OpenSSL writes them. Empty: Python's choice.")
     handshake_timeout: float = setting(10.0, time(), "TLS",
         "From the accept of a connection until its TLS handshake is complete; later it is closed. 0: no deadline.")

@@ -1,0 +1,68 @@
+"""testssl.sh, the program by which operators judge a TLS server, finds nothing weak in this one.
+
+Both kinds of key are there, as two certificates of one name; the ways that differ between versions, ciphers and keys
+are all tried.
+"""
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.support.process import ServedCommand
+from tests.support.servers.daemon import Program
+from tests.support.tls import Authority
+
+pytestmark = pytest.mark.foreign
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 600.0  # seconds; 35 here
+# All but the simulation of old clients and the list of each cipher, which judge nothing.
+TESTS = ["--protocols", "--std", "--fs", "--server-preference", "--server-defaults", "--headers", "--vulnerable"]
+SILENT = ["--quiet", "--warnings", "off", "--color", "0", "--nodns", "none"]
+ACCEPTED = {
+    "engine_problem": "is about the OpenSSL that testssl.sh itself uses",
+    "cert_revocation": "is about the authority made for this test, which publishes no list of revoked certificates",
+    "HSTS": "is a header for the application to set: it knows whether all of its names speak TLS",
+    "security_headers": "are for the application to set",
+}
+HARMLESS = {"OK", "INFO", "DEBUG"}
+
+
+def test_testssl_finds_nothing_weak(tmp_path: Path) -> None:
+    scan = Program("testssl", "testssl.sh").path()
+    authority = Authority(tmp_path)
+    now = datetime.now(UTC)
+    valid: dict[str, Any] = {"not_before": now - timedelta(days=1), "not_after": now + timedelta(days=90)}  # as usual
+    words = ["examples.https.__main__:application"]
+    for key in (trustme.KeyType.ECDSA, trustme.KeyType.RSA):
+        words += ["--certfile", authority.issue("localhost", "127.0.0.1", key=key, **valid)]
+    found = tmp_path / "found.json"
+    with ServedCommand(*words, cwd=tmp_path, PYTHONPATH=str(ROOT)) as server:
+        address = server.url.removeprefix("https://")
+        command = [scan, *SILENT, *TESTS, "--add-ca", authority.file, "--jsonfile", found, address]
+        done = subprocess.run(
+            list(map(str, command)),
+            env=os.environ,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        server.stop()
+    findings = json.loads(found.read_text())
+    assert len(findings) > 80 and "secure_client_renego" in {finding["id"] for finding in findings}, done.stdout
+    weak = [
+        finding
+        for finding in findings
+        if finding["severity"] not in HARMLESS and finding["id"].split()[0] not in ACCEPTED
+    ]
+    assert not weak, weak
+    assert "Traceback" not in server.stderr
