@@ -19,6 +19,9 @@ from cffi import FFI
 # The wrapper that cffi generates releases the GIL around every call: more than a third of the cost of a short one, and
 # beside a thread that computes, up to its whole switch interval (5 ms) until the GIL is back. No function of the core
 # blocks but the poll, so that is the only one to release it.
+#
+# Arguments are numbers and bytes, mostly: what cffi's backend finds out about each in several calls is said again here,
+# in one. The core reads no errno of before a call, so none is put back.
 PREAMBLE = """
 #include "api/api.h"
 static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
@@ -32,6 +35,34 @@ static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
 #undef Py_END_ALLOW_THREADS
 #define Py_BEGIN_ALLOW_THREADS {
 #define Py_END_ALLOW_THREADS }
+
+static inline long long number_of(PyObject *object) { /* of a long, CPython sums up the digits in fewer steps */
+    return sizeof(long) == sizeof(long long) ? PyLong_AsLong(object) : PyLong_AsLongLong(object);
+}
+static inline int small_number_of(PyObject *object) {
+    long number = PyLong_AsLong(object);
+    if (number != (int)number) {
+        PyErr_Format(PyExc_OverflowError, "%ld does not fit 32 bits", number);
+        return -1;
+    }
+    return (int)number;
+}
+static inline Py_ssize_t pointer_of(struct _cffi_ctypedescr *type, PyObject *object, char **into) {
+    if (PyBytes_CheckExact(object)) {
+        *into = PyBytes_AsString(object);
+        return 0;
+    }
+    return _cffi_prepare_pointer_call_argument(type, object, into);
+}
+static inline void nothing(void) {}
+#undef _cffi_to_c_i64
+#define _cffi_to_c_i64 number_of
+#undef _cffi_to_c_i32
+#define _cffi_to_c_i32 small_number_of
+#undef _cffi_prepare_pointer_call_argument
+#define _cffi_prepare_pointer_call_argument pointer_of
+#undef _cffi_restore_errno
+#define _cffi_restore_errno nothing
 """
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

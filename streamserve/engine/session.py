@@ -39,6 +39,7 @@ __all__ = ["Frame", "Session"]
 
 _log = logging.getLogger("streamserve.engine")
 _send = lib.ss_ws_send
+_send_text = lib.ss_ws_send_text
 _acknowledge = lib.ss_engine_acknowledge
 _MISUSE: int = lib.SS_MISUSE
 _TEXT: int = lib.SS_WS_TEXT
@@ -146,7 +147,7 @@ class Session:
             self.send_frames((frame,))
             return
         data = frame.encode()
-        queued = _send(self._core, self.handle, _TEXT, data, len(data), 0)
+        queued = _send_text(self._core, self.handle, data, len(data))
         if queued > self.server.max_queue:
             self._overloaded(queued, (frame,))
         elif queued == _ELSEWHERE:

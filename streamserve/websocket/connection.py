@@ -36,6 +36,7 @@ _BINARY: int = lib.SS_WS_BINARY
 _PING: int = lib.SS_WS_PING
 _ELSEWHERE: int = lib.SS_ELSEWHERE
 _send = lib.ss_ws_send
+_send_text = lib.ss_ws_send_text
 
 
 class WebSocket:
@@ -61,6 +62,7 @@ class WebSocket:
     __slots__ = (
         "__weakref__",
         "_busy",
+        "_core",
         "_handler",
         "_handshake",
         "_inbox",
@@ -77,6 +79,7 @@ class WebSocket:
 
     def __init__(self, sockets: Sockets, handle: int, environ: dict[str, Any], handshake: Any) -> None:
         self._sockets = sockets
+        self._core: Any = None  # the loop, while a text can be sent just as it is
         self._handshake = handshake
         self._handler: Any = None
         self._inbox: Inbox | None = None
@@ -134,6 +137,9 @@ class WebSocket:
             raise
         self.protocol = subprotocol
         self._sockets.open[self.handle] = self
+        self._sockets.receiving.add(self.handle)
+        if self.deflate is None:
+            self._core = self._sockets.core
 
     def _use(self) -> None:
         if self._handshake is not None:
@@ -221,20 +227,22 @@ class WebSocket:
             WebSocketClosed: the connection has ended, or is ending.
             TypeError: message is neither str nor bytes.
         """
-        if message.__class__ is str:
-            data, opcode = message.encode(), _TEXT
-        else:
-            data, opcode = encoded(message), _TEXT if isinstance(message, str) else _BINARY
+        core = self._core
+        if core is not None and message.__class__ is str and binary is None:  # the common case of what follows
+            data = message.encode()
+            queued = _send_text(core, self.handle, data, len(data))
+            if queued and not 0 < queued < self._sockets.high_water:
+                self._not_taken(queued, _TEXT, data, 0)
+            return
+        data, opcode, flags = encoded(message), _TEXT if isinstance(message, str) else _BINARY, 0
         if binary is not None:
             opcode = _BINARY if binary else _TEXT
         if self._handshake is not None:
             self.accept()
-        flags = 0
         if self.deflate is not None:
             data, flags = self.deflate.pack(data)
-        sockets = self._sockets
-        queued = _send(sockets.core, self.handle, opcode, data, len(data), flags)
-        if queued and not 0 < queued < sockets.high_water:
+        queued = _send(self._sockets.core, self.handle, opcode, data, len(data), flags)
+        if not 0 <= queued < self._sockets.high_water:
             self._not_taken(queued, opcode, data, flags)
 
     def send_now(self, message: Message) -> int:
@@ -323,6 +331,7 @@ class WebSocket:
         """Has a handler get the messages from now on, as a WebSocketApplication does."""
         self._use()
         self._handler = handler
+        self._sockets.receiving.discard(self.handle)
         waiting, self._inbox = self._inbox, None
         if waiting:
             self._sockets.deliver([(self, message) for message in waiting.take_all()])
@@ -337,6 +346,7 @@ class WebSocket:
         self._handler = Forwarding(self, guest)  # for what a runner has already cut out of the payloads for this one
         if self.handle in sockets.open:
             sockets.open[self.handle] = guest
+            sockets.receiving.discard(self.handle)
         waiting, self._inbox = self._inbox, None
         if waiting:
             sockets.deliver([(guest, message) for message in waiting.take_all()])

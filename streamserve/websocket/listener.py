@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from itertools import pairwise
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 from weakref import getweakrefcount
@@ -23,6 +23,7 @@ _BINARY: int = lib.SS_WS_BINARY
 _CLOSE: int = lib.SS_WS_CLOSE
 _COMPRESSED: int = lib.SS_WS_COMPRESSED
 _SHIFT: int = lib.SS_WS_LENGTH_SHIFT
+_TEXT_END = "\0\1\2\3\4"
 _WORDS: int = lib.SS_MESSAGE_WORDS
 _EVENT: int = lib.SS_ENGINE_EVENT
 _ACK: int = lib.SS_ENGINE_ACK
@@ -30,7 +31,6 @@ _OFFSET: int = lib.SS_ENGINE_OFFSET_MASK
 _HEAD: int = lib.SS_ENGINE_HEAD_MASK
 _HEAD_SHIFT: int = lib.SS_ENGINE_HEAD_SHIFT
 _ID_SHIFT: int = lib.SS_ENGINE_ID_SHIFT
-_handler_of = attrgetter("_handler")
 
 
 class Sockets:
@@ -45,6 +45,7 @@ class Sockets:
             both true, and its `handled` gets every message in a runner. An event of Socket.IO comes to it as
             a tuple: kind (SS_ENGINE_EVENT, SS_ENGINE_ACK), ack id (-1: none), namespace, JSON; or as the arguments
             of its `event`: the same, with where the JSON begins and ends in a longer text.
+        receiving: the connections among them whose messages are for `receive`.
     """
 
     def __init__(self, port: Port, high_water: int) -> None:
@@ -52,6 +53,7 @@ class Sockets:
         self.core = port.hub.core
         self.high_water = high_water
         self.open: dict[int, WebSocket] = {}
+        self.receiving: set[int] = set()
         self._port = port
         self._payloads: memoryview | None = None
 
@@ -89,50 +91,54 @@ class Sockets:
             self.deliver(handled)
 
     def messages_alike(self, opcode: int, words: memoryview) -> bool:
-        """Has a runner cut out the messages of a poll, as it comes to them: less work for each; see Port.
+        """Has a runner hand out the messages of a poll, cut out at once: less work for each; see Port.
 
         Returns:
-            False: text beyond ASCII is among them, whose offsets are no characters, or a message for `receive`.
+            False: text beyond ASCII, or with SS_WS_TEXT_END in it, is among them, or a message for `receive`.
         """
-        first = self.open.get(words[1])
-        if first is None or first._handler is None:
+        handles = words[1::_WORDS].tolist()
+        if self.receiving and not self.receiving.isdisjoint(handles):
             return False
-        websockets = list(map(self.open.get, words[1::_WORDS].tolist()))
-        if not all(websockets) or not all(map(_handler_of, websockets)):
-            return False
-        offsets = words[3::_WORDS].tolist()
-        length = (offsets[-1] & _OFFSET) + (words[-2] >> _SHIFT)
-        data = self._first(length)
-        if opcode != _BINARY and not data.isascii():
-            return False
-        payloads = data if opcode == _BINARY else data.decode("ascii")
-        if opcode == _EVENT:
-            events = zip(websockets, words[2::_WORDS].tolist(), offsets, strict=True)
-            self.hub.ready.append((self._run_events, payloads, events, len(offsets) > 1))
+        websockets = list(map(self.open.get, handles))
+        length = (words[-1] & _OFFSET) + (words[-2] >> _SHIFT)
+        if opcode == _BINARY:
+            data, offsets = self._first(length), words[3::_WORDS].tolist()
+            payloads: list[Any] = [data[begin:end] for begin, end in pairwise([*offsets, length])]
         else:
-            ends = [*offsets[1:], length]
-            alike = zip(websockets, offsets, ends, strict=True)
-            self.hub.ready.append((self._run_alike, payloads, alike, len(offsets) > 1))
+            try:
+                text = str(self._view()[:length], "ascii")
+            except UnicodeDecodeError:  # its offsets are no characters
+                return False
+            if opcode == _EVENT:
+                events = zip(websockets, words[2::_WORDS].tolist(), words[3::_WORDS].tolist(), strict=True)
+                self.hub.ready.append((self._run_events, text, events, len(handles) > 1))
+                return True
+            payloads = text.split(_TEXT_END)
+            if len(payloads) != len(handles):
+                return False
+        self.hub.ready.append((self._run_alike, zip(websockets, payloads, strict=True), len(handles) > 1))
         return True
 
     def _run_events(self, item: Any, runner: Runner) -> None:
         """As _run_alike, for events of Socket.IO: their connections are all handed over."""
         ready = self.hub.ready
         ready.appendleft(item)
-        payloads = item[1]
+        _, payloads, events, several = item
         identities = self.hub.identities
         parts = not identities.keeps_context
-        several = item[-1]
+        alone, attributes = runner.alone + 1, runner.attributes
         if identities.idle:
             assume(runner)
-        for guest, word, place in item[2]:
+        for guest, word, place in events:
+            if guest is None:
+                continue
             at = place & _OFFSET
             head = place >> _HEAD_SHIFT & _HEAD
             namespace = payloads[at - head : at].partition(",")[0] if head else "/"
             guest.event(_EVENT, (place >> _ID_SHIFT) - 1, namespace, payloads, at, at + (word >> _SHIFT))
             if runner.task is not None or parts:
                 part(runner)
-            if several and (getrefcount(runner) != runner.alone + 1 or getweakrefcount(runner) or runner.attributes):
+            if several and (getrefcount(runner) != alone or getweakrefcount(runner) or attributes):
                 break
         else:
             if ready and ready[0] is item:
@@ -141,31 +147,32 @@ class Sockets:
             give_back(runner)
 
     def _run_alike(self, item: Any, runner: Runner) -> None:
-        """As _run_handlers, with the payloads of all messages in one."""
+        """As _run_handlers, where `handled` would be a call more for each."""
         ready = self.hub.ready
         ready.appendleft(item)
-        payloads = item[1]
+        _, messages, several = item
         identities = self.hub.identities
         parts = not identities.keeps_context
-        several = item[-1]
+        alone, attributes = runner.alone + 1, runner.attributes
         if identities.idle:
             assume(runner)
-        for websocket, begin, end in item[2]:
-            message = payloads[begin:end]
+        for websocket, message in messages:
+            if websocket is None:
+                continue
             if websocket._busy or websocket.close_code is not None:
                 websocket.handled(message)
-            else:  # a call less than `handled`
+            else:
                 websocket._busy = True
                 try:
                     websocket._handler.on_message(message)
                 except BaseException as error:
                     websocket.failed(error)
                 websocket._busy = False
-                if websocket._inbox:
+                if websocket._inbox is not None and websocket._inbox:
                     websocket.finished()
             if runner.task is not None or parts:
                 part(runner)
-            if several and (getrefcount(runner) != runner.alone + 1 or getweakrefcount(runner) or runner.attributes):
+            if several and (getrefcount(runner) != alone or getweakrefcount(runner) or attributes):
                 break
         else:
             if ready and ready[0] is item:
@@ -182,9 +189,13 @@ class Sockets:
 
     def _first(self, length: int) -> bytes:
         """The first bytes of all payloads of a poll: taken at once, they cost little each."""
+        return bytes(self._view()[:length])
+
+    def _view(self) -> memoryview:
+        """All that there is room for, which the next poll overwrites."""
         if self._payloads is None:
             self._payloads = memoryview(ffi.buffer(lib.ss_ws_payloads(self.core), lib.SS_WS_PAYLOAD_BYTES))
-        return bytes(self._payloads[:length])
+        return self._payloads
 
     def _event(self, word: int, place: int, payloads: Any) -> tuple[int, int, str, str]:
         """An event of Socket.IO, which the core has told apart; see SS_ENGINE_OFFSET_MASK."""
@@ -206,6 +217,7 @@ class Sockets:
             return bytes(data)
         if opcode == _CLOSE:
             del self.open[handle]  # it is the last
+            self.receiving.discard(handle)
             return Close(bytes(data))
         return Packed(bytes(data), opcode & ~_COMPRESSED == _TEXT)
 
@@ -248,5 +260,6 @@ class Sockets:
             else:
                 handled.append((websocket, close))
         self.open.clear()
+        self.receiving.clear()
         if handled:
             self.deliver(handled)

@@ -145,6 +145,9 @@ def test_messages_of_one_poll_come_as_they_were_sent(serve: Serve, connect: Conn
     for sent in (
         ["a", "", "bc"],
         ["ä", "", "b", "€"],
+        ["a", "\0\1\2\3\4", "b"],
+        ["\0", "\0\1", "", "\0\1\2\3", "\4\0\1"],
+        [b"a", b"", b"\0\1\2\3\4"],
         [b"\xff\x00", "a", b"", "ä"],
         [b"x" * 1024, b"y" * 1025, "z" * 70000, "a"],
     ):
@@ -153,6 +156,38 @@ def test_messages_of_one_poll_come_as_they_were_sent(serve: Serve, connect: Conn
         )
         got = [client.recv_data() for _ in sent]
         assert got == [(1, one.encode()) if isinstance(one, str) else (2, one) for one in sent]
+
+
+def test_messages_of_one_poll_reach_handlers_and_receivers(serve: Serve, connect: Connect) -> None:
+    class Echo(WebSocketApplication):
+        def on_message(self, message: str | bytes) -> None:
+            self.ws.send(f"handled {message!r}")
+
+    def receive(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        for message in environ["wsgi.websocket"]:
+            environ["wsgi.websocket"].send(f"received {message!r}")
+        return []
+
+    server = serve(Resource({"/": Echo, "/receive": receive}))
+    handled, received, gone = connect(server), connect(server, "/receive"), connect(server)
+    for word in ["one", "two"]:
+        release = threading.Event()
+        blocked = threading.Thread(target=server.call, args=(release.wait, 60))  # what comes now comes in one poll
+        blocked.start()
+        handled.send(word)
+        received.send(word)
+        gone.send(word)
+        release.set()
+        blocked.join()
+        assert handled.recv() == f"handled {word!r}"
+        assert received.recv() == f"received {word!r}"
+        gone.shutdown()
+        received.close()
+        received, gone = connect(server, "/receive"), connect(server)
+    handled.send("none")
+    assert handled.recv() == "handled 'none'"
+    received.close()
+    eventually(lambda: not server.server._endpoints[0].sockets.receiving, "nobody receives")
 
 
 def test_an_on_message_that_raises_ends_with_1011(

@@ -39,11 +39,15 @@ enum ss_ws_code {
 #define SS_WS_PAYLOAD_BYTES 262144 /* of the small ones together */
 #define SS_WS_SMALL 65536          /* bytes: a longer message is large */
 
+/* Python cuts at it, and looks for five bytes in fewer steps than for one. It begins with none of its ends, so none is
+ * found between a text and what follows it: in a text that has it, cutting gives a piece more. */
+#define SS_WS_TEXT_END "\0\1\2\3\4"
+
 int64_t *ss_loop_messages(ss_loop *loop); /* SS_MESSAGES * SS_MESSAGE_WORDS words; NULL: no memory */
 const char *ss_ws_payloads(ss_loop *loop); /* SS_WS_PAYLOAD_BYTES; NULL: no memory */
 /* SS_WS_TEXT, SS_WS_BINARY, or SS_ENGINE_EVENT (api/engine.h): all messages that the last poll reported are of this
  * kind and of one listener, small and not compressed, and their payloads lie one behind the other, from the first byte
- * on. 0: they are not. */
+ * on, with SS_WS_TEXT_END behind each text. 0: they are not. */
 int ss_ws_alike(const ss_loop *loop);
 /* The payload of a large message that the last poll reported; valid until the next call for this connection. */
 const char *ss_ws_take(ss_loop *loop, int64_t conn);
@@ -67,6 +71,8 @@ int ss_ws_upgrade(ss_loop *loop, int64_t conn, const char *head, int64_t length,
  * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE, SS_ELSEWHERE. At or above
  * high_water park until SS_EVENT_DRAINED. flags: 0 or SS_WS_COMPRESSED. */
 int64_t ss_ws_send(ss_loop *loop, int64_t conn, int opcode, const char *data, int64_t length, int flags);
+/* The same for text that is not compressed: each argument costs a caller in Python. */
+int64_t ss_ws_send_text(ss_loop *loop, int64_t conn, const char *data, int64_t length);
 int64_t ss_ws_queued(ss_loop *loop, int64_t conn); /* bytes in the output queue */
 /* Sends Close, once; its answer, or the lack of one, ends the connection. code 0: without one. */
 int ss_ws_close(ss_loop *loop, int64_t conn, int code, const char *reason, int64_t length);

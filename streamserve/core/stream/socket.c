@@ -8,11 +8,31 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* glibc makes recv and send points where pthread_cancel may end a thread, at several atomic operations a call. Nobody
+ * cancels a thread that holds Python's lock; and where a system has no such call of its own, theirs are used. */
+static ssize_t quick_recv(int fd, char *into, size_t room) {
+#if defined SYS_recvfrom && !defined __SANITIZE_ADDRESS__ /* which looks at the buffer */
+    return syscall(SYS_recvfrom, fd, into, room, 0, NULL, NULL);
+#else
+    return recv(fd, into, room, 0);
+#endif
+}
+
+static ssize_t quick_send(int fd, const void *data, size_t length, int flags) {
+#if defined SYS_sendto && !defined __SANITIZE_ADDRESS__
+    return syscall(SYS_sendto, fd, data, length, flags, NULL, 0);
+#else
+    return send(fd, data, length, flags);
+#endif
+}
 
 /* recv; cut: descriptors came along, which are closed, and behind which a read of a unix socket ends. */
 static ssize_t receive(const ss_stream *stream, char *into, size_t room, bool *cut) {
     if (!stream->local)
-        return recv(stream->io.fd, into, room, 0);
+        return quick_recv(stream->io.fd, into, room);
     struct iovec piece = {.iov_base = into, .iov_len = room};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     ssize_t count = recvmsg(stream->io.fd, &message, 0);
@@ -46,7 +66,7 @@ ssize_t ss_socket_send(const ss_stream *stream, struct iovec *pieces, size_t cou
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
     ssize_t sent;
     do
-        sent = count == 1 ? send(stream->io.fd, pieces->iov_base, pieces->iov_len, flags)
+        sent = count == 1 ? quick_send(stream->io.fd, pieces->iov_base, pieces->iov_len, flags)
                           : sendmsg(stream->io.fd, &message, flags);
     while (sent < 0 && errno == EINTR);
     return sent;

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#define TEXT_END (sizeof SS_WS_TEXT_END - 1)
 #define LAST_ALIKE 3 /* the first kind of a dialect: its events */
 
 static ss_ws_batch *batch_make(ss_loop *loop) {
@@ -42,7 +43,8 @@ bool ss_ws_has_room(ss_loop *loop, size_t length) {
         batch->poll = loop->polls;
         batch->used = batch->kinds = 0;
     }
-    return loop->polling && loop->message_count < SS_MESSAGES && sizeof batch->payloads - batch->used >= length;
+    return loop->polling && loop->message_count < SS_MESSAGES &&
+           sizeof batch->payloads - batch->used >= length + TEXT_END;
 }
 
 char *ss_ws_room(ss_loop *loop) {
@@ -67,7 +69,13 @@ void ss_ws_report(ss_loop *loop, ss_ws *ws, int opcode, uint64_t length, bool la
     words[2] = opcode | (int64_t)(length << SS_WS_LENGTH_SHIFT);
     words[3] = large ? -1 : (int64_t)batch->used;
     batch->kinds |= large || words[0] != batch->records[0] ? 1u : 1u << opcode;
-    batch->used += large ? 0 : (uint32_t)length;
+    if (large)
+        return;
+    batch->used += (uint32_t)length;
+    if (opcode != SS_WS_TEXT)
+        return;
+    memcpy(batch->payloads + batch->used, SS_WS_TEXT_END, TEXT_END); /* ss_ws_has_room left room for it */
+    batch->used += TEXT_END;
 }
 
 void ss_ws_report_part(ss_loop *loop, ss_ws *ws, int kind, size_t length, size_t start, int64_t extra) {

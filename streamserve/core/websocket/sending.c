@@ -96,6 +96,10 @@ int64_t ss_ws_send(ss_loop *loop, int64_t handle, int opcode, const char *data, 
     return after_sending(loop, ws, ss_ws_transmit(loop, ws, first_byte(opcode, flags), data, (size_t)length));
 }
 
+int64_t ss_ws_send_text(ss_loop *loop, int64_t handle, const char *data, int64_t length) {
+    return ss_ws_send(loop, handle, SS_WS_TEXT, data, length, 0);
+}
+
 int64_t ss_ws_queued(ss_loop *loop, int64_t handle) {
     const ss_ws *ws = ss_ws_find(loop, handle);
     return ws && !ws->stream.dead ? ws->stream.out.bytes : SS_GONE;
