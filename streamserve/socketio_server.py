@@ -47,6 +47,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         socketio_path: Where clients connect.
         connect_timeout: Seconds that a client may stay without having joined a namespace.
         max_queue: Bytes that may wait for one client; whom more wait for is ended.
+        max_events: Events of one client whose handlers may run at once; meanwhile its next ones wait.
 
     Raises:
         ConfigurationError: an async_mode is asked for that is another server's, or an argument cannot be what it is.
@@ -227,6 +228,9 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:
         """An event that came as a packet; its handler begins before the client's next one is looked at."""
+        session = self.eio.sockets.get(eio_sid)
+        if self.async_handlers and isinstance(session, Session):
+            session.wait_for_room()
         super()._handle_event(eio_sid, namespace, id, data)
         if self.async_handlers:
             sleep(0)
@@ -237,12 +241,18 @@ class SocketIOServer(Server):  # type: ignore[misc]
         Raises:
             Exception: the handler's, where its caller waits for it.
         """
+        session = self.eio.sockets.get(eio_sid)
+        if isinstance(session, Session):
+            session.room -= 1
         try:
             super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
         except Exception:
             if not self.async_handlers:
                 raise
             self.logger.exception("handler of %r failed", data[0])
+        finally:
+            if isinstance(session, Session):
+                session.finished()
 
     def _get_event_handler(self, event: str, namespace: str, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The handler of an event. One that a client calls "*" is none of its own: it goes to the handler of all."""

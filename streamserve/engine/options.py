@@ -13,7 +13,11 @@ from streamserve.errors import ConfigurationError
 
 __all__ = ["check_options"]
 
-KNOWN = signature(BaseServer.__init__).parameters.keys() - {"self", "kwargs"} | {"max_queue", "message_queue"}
+KNOWN = signature(BaseServer.__init__).parameters.keys() - {"self", "kwargs"} | {
+    "max_queue",
+    "max_events",
+    "message_queue",
+}
 """`message_queue` is Flask-SocketIO's, which reads it and passes it on."""
 
 UNITS = {"ping_interval": "seconds", "ping_timeout": "seconds", "max_http_buffer_size": "bytes", "max_queue": "bytes"}
@@ -39,6 +43,9 @@ def check_options(options: dict[str, Any]) -> None:
             value = value[0]
         if not isinstance(value, (int, float)) or value < 0:
             raise ConfigurationError(f"{name}={value!r} is no number of {UNITS[name]}; give one from 0 up")
+    most = options.get("max_events", 1)
+    if most.__class__ is not int or most < 1:
+        raise ConfigurationError(f"max_events={most!r} is no number of events; give one from 1 up")
     transports = options.get("transports")
     if transports is not None and not TRANSPORTS.intersection(
         [transports] if isinstance(transports, str) else transports

@@ -16,6 +16,7 @@ from engineio.server import Server
 
 from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
+from streamserve.engine.incoming import MAX_EVENTS
 from streamserve.engine.opening import new_name, open_packet
 from streamserve.engine.options import check_options
 from streamserve.engine.payloads import MalformedPayload, decode
@@ -66,7 +67,7 @@ MOST_OF_AN_INDEX = 20
 UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
 
 Environ = dict[str, Any]
-TakeEvent = Callable[[Session, int, int, str, str, int, int], None]
+TakeEvent = Callable[[Any, int, int, str, str, int, int], None]
 
 _log = logging.getLogger("streamserve.engine")
 
@@ -97,6 +98,7 @@ class EngineServer(Server):  # type: ignore[misc]
         async_mode: None or "streamserve"; after `monkey.patch_all(socketio=True)` also what upstream has for servers
             of threads and greenlets, which then means the same.
         max_queue: bytes that may wait for one client; whom more wait for is ended.
+        max_events: events of one client whose handlers may run at once; meanwhile its next ones wait.
 
     Raises:
         ConfigurationError: another async_mode is asked for, or an option cannot be what it is.
@@ -107,13 +109,20 @@ class EngineServer(Server):  # type: ignore[misc]
         reads_json: the handler of messages gets what is JSON decoded, as python-engineio does it.
     """
 
-    def __init__(self, async_mode: str | None = None, max_queue: int = MAX_QUEUE, **options: Any) -> None:
+    def __init__(
+        self,
+        async_mode: str | None = None,
+        max_queue: int = MAX_QUEUE,
+        max_events: int = MAX_EVENTS,
+        **options: Any,
+    ) -> None:
         if async_mode not in (None, "streamserve"):
             _take_over(async_mode)
-        check_options({**options, "max_queue": max_queue})
+        check_options({**options, "max_queue": max_queue, "max_events": max_events})
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._async = DRIVER
         self.max_queue = max_queue
+        self.max_events = max_events
         self.hub: Hub | None = None
         self._hubs: set[Hub] = set()
         self.epoch = 0

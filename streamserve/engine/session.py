@@ -2,9 +2,6 @@
 
 No greenlet is held for a client. What comes by a WebSocket is handed to `handled`, by a runner of the loop; its
 heartbeat is the core's. What goes out are frames: a str is a packet with its type in front, bytes are binary data.
-
-A client's packets are dealt with in order, one at a time: what comes while one of them blocks waits in the inbox.
-Events of Socket.IO run beside each other where the server has `concurrent_events`: none makes the others wait.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engineio import packet
 
 from streamserve.core import lib
+from streamserve.engine.incoming import Incoming
 from streamserve.engine.outbox import size_of
 from streamserve.engine.payloads import MalformedPayload, decode_frame
 from streamserve.engine.polling import Polling
@@ -24,7 +22,6 @@ from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.joining import sleep
 from streamserve.loop.native_threads import get_ident
 from streamserve.websocket.deflate import BadMessage, Packed
-from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ POSTED_AT_ONCE = 32
 _CLOSE = "1"
 
 
-class Session:
+class Session(Incoming):
     """A client of an EngineServer; the attributes without a line below are those of python-engineio's Socket.
 
     Attributes:
@@ -70,20 +67,14 @@ class Session:
     """
 
     __slots__ = (
-        "_core",
-        "_inbox",
         "_probe",
         "_session",
-        "_sockets",
         "closed",
         "closing",
         "connected",
         "deflate",
         "ended",
-        "handle",
-        "hub",
         "polling",
-        "server",
         "sid",
         "upgraded",
         "upgrading",
@@ -93,17 +84,12 @@ class Session:
     """It is a guest of websocket.listener.Sockets: `handled` gets every message of its connection."""
 
     def __init__(self, server: EngineServer, sid: str, hub: Hub) -> None:
-        self.server = server
+        super().__init__(server, hub)
         self.sid = sid
-        self.hub = hub
-        self._core = hub.core
-        self.handle = -1
         self.deflate: Deflate | None = None
         self.connected = self.upgrading = self.upgraded = self.closing = self.closed = False
         self.ended: str | None = None
         self._session: dict[str, Any] | None = None
-        self._sockets: Any = None
-        self._inbox: Inbox | None = None
         self.polling: Polling | None = None
         self._probe: Probe | None = None
 
@@ -228,8 +214,20 @@ class Session:
 
     def take_message(self, data: Any) -> None:
         """Takes what a client sends to the application."""
-        if not self.closing and not self.closed:
-            self.server._trigger_event("message", self.sid, data, run_async=self.server.async_handlers)
+        if self.closing or self.closed:
+            return
+        if not self.server.async_handlers:
+            self.server._trigger_event("message", self.sid, data, run_async=False)
+            return
+        self.wait_for_room()
+        self.room -= 1
+        Greenlet.spawn(self._take_beside, data)
+
+    def _take_beside(self, data: Any) -> None:
+        try:
+            self.server._trigger_event("message", self.sid, data, run_async=False)
+        finally:
+            self.finished()
 
     def receive(self, pkt: Any) -> None:
         """Takes a packet of the client.
@@ -292,36 +290,6 @@ class Session:
         if self._probe is probe:
             self._probe, self.upgrading = None, False
 
-    def event(self, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
-        """An event of Socket.IO that the core has told apart, its JSON a part of text: see `handled`."""
-        server = self.server
-        if self._inbox is not None or not server.concurrent_events:
-            self.handled((kind, number, namespace, text[start:end]))
-            return
-        try:
-            server.take_event(self, kind, number, namespace, text, start, end)
-        except BaseException as error:
-            self.failed(error)
-
-    def handled(self, message: Any) -> None:
-        """Deals with a message of its WebSocket, or keeps it until those before it are; in a runner."""
-        if self._inbox is not None:
-            self._inbox.put(message)
-        elif message.__class__ is tuple and self.server.concurrent_events:
-            self.event(*message, 0, len(message[-1]))  # type: ignore[call-arg]
-        else:
-            self._take_in_order(message)
-
-    def _take_in_order(self, message: Any) -> None:
-        inbox = self._inbox = Inbox(self._core, self.handle)
-        try:
-            self._take(message)
-        except BaseException as error:
-            self.failed(error)
-        self._inbox = None
-        if inbox:
-            self._sockets.deliver_first([(self, message) for message in inbox.take_all()])
-
     def _take(self, message: Any) -> None:
         kind = message.__class__
         if kind is tuple:
@@ -376,6 +344,7 @@ class Session:
         if self.closing or self.closed:
             return
         self.closing, self.ended = True, reason
+        self.unlimit()
         try:
             if self.connected:
                 self.server._trigger_event("disconnect", self.sid, reason, run_async=False)

@@ -157,6 +157,9 @@ def test_only_the_transports_that_are_told_are_served(make: Make) -> None:
         ({"ping_timeout": -1}, "ping_timeout=-1 is no number of seconds; give one from 0 up"),
         ({"max_http_buffer_size": None}, "max_http_buffer_size=None is no number of bytes; give one from 0 up"),
         ({"max_queue": "1m"}, "max_queue='1m' is no number of bytes; give one from 0 up"),
+        ({"max_events": 0}, "max_events=0 is no number of events; give one from 1 up"),
+        ({"max_events": 1.5}, "max_events=1.5 is no number of events; give one from 1 up"),
+        ({"max_events": None}, "max_events=None is no number of events; give one from 1 up"),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ import pytest
 import requests
 import socketio
 
+from streamserve.engine.incoming import MAX_EVENTS
 from streamserve.engine.packets import MOST_ATTACHMENTS
 from streamserve.engine.server import MAX_QUEUE, EngineServer
 from streamserve.socketio_server import SocketIOServer
@@ -148,6 +149,7 @@ def test_options_exist_and_have_the_defaults_that_are_named() -> None:
     engine = EngineServer()
     assert named["ping_interval"] == f"{engine.ping_interval}, {engine.ping_timeout}"
     assert named["max_http_buffer_size"] == str(engine.max_http_buffer_size)
+    assert named["max_events"] == str(MAX_EVENTS)
     assert named["max_queue"] == str(MAX_QUEUE) and MOST_ATTACHMENTS == 10 and "more than ten\nattachments" in PAGE
 
 

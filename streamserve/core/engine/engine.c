@@ -38,6 +38,10 @@ static bool expired(ss_loop *loop, ss_ws *ws) {
         ss_deadline_set(loop, &ws->stream.io, timeout);
         return ss_ws_transmit(loop, ws, LAST | SS_WS_TEXT, "2", 1) == SS_OK;
     }
+    if (ws->paused) { /* its answer may have come: it is we who do not read it */
+        ss_deadline_set(loop, &ws->stream.io, timeout);
+        return true;
+    }
     int64_t left = (ws->heard_at > ws->asked_at ? ws->heard_at : ws->asked_at) + timeout - loop->now;
     if (left > 0)
         ss_deadline_set(loop, &ws->stream.io, left);

@@ -1,0 +1,145 @@
+"""What comes from one client: in order, and its events beside each other, as many as may.
+
+A client's packets are dealt with one at a time: what comes while one of them blocks waits in the inbox. Events of
+Socket.IO run beside each other where the server has `concurrent_events`: none makes the others wait.
+
+Each event whose handler waits holds a greenlet. A client that sends faster than its handlers return would hold any
+number of them, so from `max_events` on its next event waits, and with it all that the client sent behind, in the inbox:
+when that is full the client is not read. Its acknowledgements still come through, for a handler may wait for one. Once
+it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then is bounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import lib
+from streamserve.loop.waiter import Waiter
+from streamserve.websocket.inbox import Inbox
+from streamserve.websocket.message import Close
+
+if TYPE_CHECKING:
+    from streamserve.engine.server import EngineServer
+    from streamserve.loop.hub import Hub
+
+__all__ = ["MAX_EVENTS", "Incoming"]
+
+MAX_EVENTS = 1000
+"""Events of one client."""
+
+_ACK: int = lib.SS_ENGINE_ACK
+_NO_LIMIT = 1 << 40
+
+
+class Incoming:
+    """The side of a session on which messages come in.
+
+    Attributes:
+        server: whose client it is.
+        hub: of the loop that serves it.
+        handle: its WebSocket in the core; -1: it polls.
+        room: how many more events may begin; below 1: none. Who begins one takes one away, and calls `finished` at
+            its end.
+        crowd: who waits until one may.
+    """
+
+    __slots__ = ("_core", "_inbox", "_sockets", "crowd", "handle", "hub", "room", "server")
+
+    def __init__(self, server: EngineServer, hub: Hub) -> None:
+        self.server = server
+        self.hub = hub
+        self._core = hub.core
+        self.handle = -1
+        self._sockets: Any = None
+        self._inbox: Inbox | None = None
+        self.room = server.max_events
+        self.crowd: tuple[Waiter, ...] = ()
+
+    # ---- messages of its WebSocket, in a runner
+
+    def event(self, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
+        """An event of Socket.IO that the core has told apart, its JSON a part of text: see `handled`."""
+        server = self.server
+        if self._inbox is not None or not server.concurrent_events:
+            self.handled((kind, number, namespace, text[start:end]))
+            return
+        if self.room < 1 and kind != _ACK:
+            self._in_order(self.wait_for_room)
+        self.room -= 1
+        try:
+            server.take_event(self, kind, number, namespace, text, start, end)
+        except BaseException as error:
+            self.failed(error)
+        self.room += 1
+        if self.crowd:
+            self._let_in()
+
+    def handled(self, message: Any) -> None:
+        """Deals with a message of its WebSocket, or keeps it until those before it are; in a runner."""
+        if self._inbox is not None:
+            if not self.crowd or not self._overtakes(message):
+                self._inbox.put(message)
+        elif message.__class__ is tuple and self.server.concurrent_events:
+            self.event(*message, 0, len(message[-1]))  # type: ignore[call-arg]
+        else:
+            self._in_order(self._take, message)
+
+    def _overtakes(self, message: Any) -> bool:
+        """Whether a message goes before those that wait until more handlers may run: see above."""
+        if message.__class__ is Close:
+            self.unlimit()
+        if message.__class__ is not tuple or message[0] != _ACK:
+            return False
+        try:
+            self._take(message)
+        except BaseException as error:
+            self.failed(error)
+        return True
+
+    def _in_order(self, function: Any, *args: Any) -> None:
+        """Calls a function; what comes meanwhile waits in the inbox."""
+        inbox = self._inbox = Inbox(self._core, self.handle)
+        try:
+            function(*args)
+        except BaseException as error:
+            self.failed(error)
+        self._inbox = None
+        if inbox:
+            self._sockets.deliver_first([(self, message) for message in inbox.take_all()])
+
+    def _take(self, message: Any) -> None:
+        """Deals with a message."""
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> None:
+        """What a message came to."""
+        raise NotImplementedError
+
+    # ---- as many events as may
+
+    def wait_for_room(self) -> None:
+        """Waits until one more event may begin."""
+        while self.room < 1:
+            waiter = Waiter(self.hub)
+            self.crowd += (waiter,)
+            try:
+                waiter.park()
+            finally:
+                self.crowd = tuple(other for other in self.crowd if other is not waiter)
+
+    def finished(self) -> None:
+        """A handler has returned."""
+        self.room += 1
+        if self.crowd:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Has those who wait go on, once there is room for some: each time costs what all that waits behind them is."""
+        if self.room > self.server.max_events >> 4:
+            for waiter in self.crowd:
+                waiter.wake()
+
+    def unlimit(self) -> None:
+        """The client is gone, or about to be ended: what it sent may begin."""
+        self.room += _NO_LIMIT
+        self._let_in()

@@ -1,0 +1,190 @@
+"""A client that sends faster than its handlers return: so many run at once, the next wait, and it is stopped."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import requests
+
+from streamserve.core import lib
+from streamserve.engine.server import EngineServer
+from streamserve.loop.joining import sleep
+from streamserve.socketio_server import SocketIOServer
+from streamserve.sync.event import Event
+from tests.socketio.conftest import Host
+from tests.socketio.test_handlers import left_behind
+from tests.socketio.test_protocol import Wire
+from tests.support.frames import frame
+from tests.support.server import Running, eventually
+
+MOST = 20
+Open = Callable[[Any], Wire]
+Said = list[str | bytes]
+WAYS: dict[str, Callable[[int], Said]] = {
+    "event": lambda number: [f'42["wait",{number}]'],
+    "with an attachment": lambda number: [f'451-["wait",{number},{{"_placeholder":true,"num":0}}]', b"x"],
+    "for Python to read": lambda number: [f'421234567890["wait",{number}]'],
+}
+
+
+class Desk:
+    """A server whose handlers wait until they are let go, and write down who began."""
+
+    def __init__(self, **options: Any) -> None:
+        self.sio = SocketIOServer(max_events=MOST, **options)
+        self.gate, self.began = Event(), []
+        self.sio.on("wait", self._wait)
+
+    def _wait(self, sid: str, number: int, *data: bytes) -> None:
+        self.began.append(number)
+        self.gate.wait()
+
+    def open(self) -> None:
+        self.sio.eio.in_loop(self.gate.set)
+
+
+@pytest.fixture
+def wire(host: Host) -> Iterator[Open]:
+    """Joins a server as its client."""
+    with ExitStack() as stack:
+
+        def connect(sio: SocketIOServer) -> Wire:
+            wire = Wire(host(sio).port)
+            stack.callback(wire.connection.shutdown)
+            wire.join()
+            return wire
+
+        yield connect
+
+
+def polling(server: Running) -> str:
+    """The URL of a new client that has joined."""
+    url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
+    url += f"&sid={json.loads(requests.get(url, timeout=60).text[1:])['sid']}"
+    assert requests.post(url, data="40", timeout=60).text == "ok"
+    assert requests.get(url, timeout=60).text.startswith("40{")
+    return url
+
+
+@pytest.mark.parametrize("say", WAYS.values(), ids=list(WAYS))
+def test_so_many_run_at_once_and_the_others_begin_in_order(wire: Open, say: Callable[[int], Said]) -> None:
+    desk = Desk()
+    client = wire(desk.sio)
+    for number in range(3 * MOST):
+        client.send(*say(number))
+    (session,) = desk.sio.eio.sockets.values()
+    count = (2 * MOST - 1) * len(say(0))
+    eventually(lambda: session._inbox is not None and len(session._inbox) == count, "all have come")
+    assert desk.began == [*range(MOST)]
+    desk.open()
+    eventually(lambda: desk.began == [*range(3 * MOST)], "all have begun")
+    eventually(lambda: session.room == MOST and not session.crowd, "all are over")
+
+
+def test_so_many_of_a_post_run_at_once_and_the_others_begin_in_order(host: Host) -> None:
+    desk = Desk()
+    url = polling(host(desk.sio))
+    (session,) = desk.sio.eio.sockets.values()
+    with ExitStack() as stack:
+        stack.callback(desk.open)
+        body = "\x1e".join(f'42["wait",{number}]' for number in range(3 * MOST))
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(url, data=body, timeout=0.5)
+        assert desk.began == [*range(MOST)]
+    eventually(lambda: desk.began == [*range(3 * MOST)], "all have begun")
+    eventually(lambda: session.room == MOST, "all are over")
+
+
+def test_messages_of_an_engine_alone_wait_too(host: Callable[[Any], Running]) -> None:
+    engine, gate, began = EngineServer(max_events=MOST), Event(), []
+    engine.on("message", lambda sid, data: began.append(data) or gate.wait())
+    server = host(lambda environ, start: engine.handle_request(environ, start))
+    with ExitStack() as stack:
+        client = Wire(server.port)
+        stack.callback(client.connection.shutdown)
+        for number in range(3 * MOST):
+            client.send(f"4message {number}")
+        (session,) = engine.sockets.values()
+        eventually(lambda: session._inbox is not None and len(session._inbox) == 2 * MOST - 1, "all have come")
+        assert began == [f"message {number}" for number in range(MOST)]
+        engine.in_loop(gate.set)
+        eventually(lambda: began == [f"message {number}" for number in range(3 * MOST)], "all have begun")
+
+
+def test_the_answers_for_which_handlers_wait_come_through(wire: Open) -> None:
+    sio, answers = SocketIOServer(max_events=2), []
+    sio.on("ask", lambda sid: answers.append(sio.call("question", to=sid)))
+    client = wire(sio)
+    client.send(*['42["ask"]'] * 6)
+    for number in range(1, 7):
+        assert client.receive() == f'42{number}["question"]'
+        client.send(f"43{number}[{number}]")
+    eventually(lambda: answers == [1, 2, 3, 4, 5, 6], "all are answered")
+
+
+@pytest.mark.parametrize("say", WAYS.values(), ids=list(WAYS))
+def test_handlers_that_wait_for_the_end_of_their_client_see_it(wire: Open, say: Callable[[int], Said]) -> None:
+    sio, ended = SocketIOServer(max_events=2), []
+
+    def wait(sid: str, number: int, *data: bytes) -> None:
+        while sio.manager.is_connected(sid, "/"):
+            sleep(0.01)
+        ended.append(number)
+
+    sio.on("wait", wait)
+    client = wire(sio)
+    for number in range(5):
+        client.send(*say(number))
+    (session,) = sio.eio.sockets.values()
+    eventually(lambda: session.crowd and len(session._inbox or ()) == 2 * len(say(0)), "all have come")
+    client.connection.shutdown()
+    eventually(lambda: not left_behind(sio) and len(ended) >= 2, "nothing is left")
+
+
+def test_the_end_of_a_client_that_polls_lets_its_post_end(host: Host) -> None:
+    desk = Desk()
+    server = host(desk.sio)
+    url = polling(server)
+    (session,) = desk.sio.eio.sockets.values()
+    with pytest.raises(requests.ReadTimeout):
+        requests.post(url, data="\x1e".join(['42["wait",0]'] * (2 * MOST)), timeout=0.5)
+    server.spawn(session.close).result(60)
+    eventually(lambda: not session.crowd and not left_behind(desk.sio), "nothing is left")
+    assert len(desk.began) == MOST
+    desk.open()
+    eventually(lambda: not server.waiters(), "nobody waits")
+
+
+def test_who_sends_on_is_not_read(wire: Open) -> None:
+    desk = Desk()
+    client = wire(desk.sio)
+    client.connection.sock.sendall(frame(lib.SS_WS_TEXT, b'42["wait",0]') * 20_000)
+    (session,) = desk.sio.eio.sockets.values()
+    try:
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 10)
+        assert len(desk.began) == MOST
+    finally:
+        desk.open()
+    eventually(lambda: len(desk.began) == 20_000, "all are dealt with")
+
+
+def test_who_is_not_read_is_not_called_silent(host: Host) -> None:
+    desk = Desk(ping_interval=0.1, ping_timeout=0.1)
+    server = host(desk.sio)
+    with ExitStack() as stack:
+        stack.callback(desk.open)
+        client, witness = Wire(server.port), Wire(server.port)
+        for each in (client, witness):
+            stack.callback(each.connection.shutdown)
+            each.join()
+        client.connection.sock.sendall(frame(lib.SS_WS_TEXT, b'42["wait",0]') * 20_000)
+        session = next(session for session in desk.sio.eio.sockets.values() if session.room < MOST)
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 10)
+        for _ in range(5):
+            assert witness.connection.recv() == "2"
+            witness.send("3")
+        desk.open()
+        eventually(lambda: len(desk.began) == 20_000, "all are dealt with")
+        assert session.ended is None
