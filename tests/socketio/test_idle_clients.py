@@ -16,7 +16,7 @@ from streamserve.core import lib
 from streamserve.socketio_server import SocketIOServer
 from tests.socketio.conftest import Host
 from tests.socketio.test_protocol import Wire
-from tests.socketio.test_torture import resident
+from tests.socketio.test_torture import Memory
 from tests.support.server import Running
 
 SECOND = 1_000_000_000
@@ -93,12 +93,12 @@ def test_a_client_by_websocket_holds_no_timer_and_no_greenlet(idle: Idle) -> Non
 def test_a_day_of_heartbeats_leaves_memory_as_it_was(idle: Idle) -> None:
     for _ in range(100):
         idle.beat()
-    objects, memory, counts = idle.objects(), resident(), idle.server.call(idle.server._counts)
+    objects, memory, counts = idle.objects(), Memory().resident, idle.server.call(idle.server._counts)
     for _ in range(DAY):
         idle.beat()
     grown = {kind: number - objects[kind] for kind, number in idle.objects().items() if number - objects[kind] > 20}
     assert not grown
-    assert resident() - memory < KEPT
+    assert Memory().resident - memory < KEPT
     assert idle.server.call(idle.server._counts)[lib.SS_COUNT_HELD_BYTES] == counts[lib.SS_COUNT_HELD_BYTES]
     tracemalloc.start()
     try:

@@ -5,11 +5,13 @@ some minutes: give pytest -o faulthandler_timeout=0.
 """
 
 import contextlib
+import ctypes
 import gc
 import json
 import logging
 import os
 import random
+import sys
 import time
 from base64 import b64encode
 from collections import Counter
@@ -28,9 +30,13 @@ from tests.support.server import eventually
 
 ABORTS = int(os.environ.get("SOCKETIO_ABORTS", "500"))
 MANY = 20_000
-"""From so many on the memory is compared: below, what the interpreter keeps for itself is more."""
+"""From so many on what is allocated is compared: below, what the interpreter keeps for itself is more."""
 GROWTH = 4
-"""Bytes of RSS a client, between half of them and all: less than any object."""
+"""Bytes a client that malloc has in use, and of RSS, between half of them and all: less than any object."""
+OBJECTS = 0.01
+"""Blocks a client that Python's allocator has in use: one that is left of one client in a hundred is found."""
+ARENA = 1 << 20
+"""Bytes that Python's allocator takes at once: RSS tells no more exactly than that how many it has."""
 PATIENCE = 0.3
 """Seconds for which a visitor waits for what may not come, while a witness answers no pings; that may take two."""
 TEXT, BINARY = lib.SS_WS_TEXT, lib.SS_WS_BINARY
@@ -303,9 +309,29 @@ def _payload(message: list[str | bytes]) -> str:
     return "\x1e".join("b" + b64encode(part).decode() if isinstance(part, bytes) else part for part in message)
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+class Memory:
+    """What this process holds, once what is free has been given back: else RSS tells how the allocators scatter it."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        _libc.malloc_trim(0)
+        info = _libc.mallinfo2()
+        self.blocks = sys.getallocatedblocks()
+        self.allocated: int = info.of_chunks + info.of_mappings
+        self.resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Mallinfo(ctypes.Structure):
+    """mallinfo2(3), its first fields by other names."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena free_chunks fast mappings of_mappings most fast_bytes of_chunks free top".split()
+    ]
+
+
+_libc = ctypes.CDLL(None)
+_libc.mallinfo2.restype = _Mallinfo
 
 
 def test_clients_that_end_anywhere_and_are_ended_anywhere_leave_nothing(host: Host) -> None:
@@ -319,7 +345,8 @@ def test_clients_that_end_anywhere_and_are_ended_anywhere_leave_nothing(host: Ho
             pass
         return len(site.sio.eio.sockets) == 1
 
-    memory, heard = [], time.monotonic()
+    memory: list[Memory] = []
+    heard = time.monotonic()
     for number in range(ABORTS):
         Visitor(site.server.addresses[0], number).visit()
         if number % 20 == 0:
@@ -329,11 +356,13 @@ def test_clients_that_end_anywhere_and_are_ended_anywhere_leave_nothing(host: Ho
             heard = time.monotonic()
         if number in (ABORTS // 2, ABORTS - 1):
             eventually(alone, "all but the witness are gone")
-            gc.collect()
-            memory.append(resident())
+            memory.append(Memory())
     witness.connection.shutdown()
     eventually(lambda: not site.held(), "nothing is left")
     assert site.joined == site.left
     assert len(site.joined) == 5 and min(site.joined.values()) > ABORTS / 200
+    half, whole = memory
     if ABORTS >= MANY:
-        assert memory[1] - memory[0] < GROWTH * ABORTS / 2
+        assert whole.blocks - half.blocks < OBJECTS * ABORTS / 2
+        assert whole.allocated - half.allocated < GROWTH * ABORTS / 2
+        assert whole.resident - half.resident < GROWTH * ABORTS / 2 + ARENA
