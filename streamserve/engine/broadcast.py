@@ -59,23 +59,44 @@ class Targets:
                 handles, but = ffi.new("int64_t[]", _without(ffi.unpack(handles, count), but)), []
                 count = len(handles)
             skip = ffi.new("int64_t[]", but)
-            for frame in frames:
-                self._broadcast(deflate, handles, count, skip, frame)
+            self._broadcast(deflate, handles, count, skip, frames)
         for session in self._others:
             if session not in left_out:
                 session.send_frames(frames)
 
-    def _broadcast(self, deflate: Deflate | None, handles: Any, count: int, skip: Any, frame: Frame) -> None:
-        data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)
-        if deflate is not None:
-            data, flags = deflate.pack(data)
-        shared = lib.ss_ws_frame_new(opcode, data, len(data), flags)
-        if shared == ffi.NULL:
-            raise MemoryError(f"no memory for a message of {len(data)} bytes")
+    def _broadcast(self, deflate: Deflate | None, handles: Any, count: int, skip: Any, frames: Sequence[Frame]) -> None:
+        shared = _framed(frames, deflate)
         try:
             lib.ss_ws_broadcast(self._core, handles, count, skip, len(skip), shared, ffi.new("int64_t *"))
         finally:
             lib.ss_frame_free(shared)
+
+
+def _framed(frames: Sequence[Frame], deflate: Deflate | None) -> Any:
+    """An event and its attachments as one frame for the core: who gets a part of them gets all."""
+    if len(frames) == 1:
+        return _framed_alone(frames[0], deflate)
+    parts: list[Any] = []
+    try:
+        for frame in frames:
+            parts.append(_framed_alone(frame, deflate))
+        joined = lib.ss_frames_join(ffi.new("ss_frame *[]", parts), len(parts))
+    finally:
+        for part in parts:
+            lib.ss_frame_free(part)
+    if joined == ffi.NULL:
+        raise MemoryError(f"no memory for an event with {len(frames) - 1} attachments")
+    return joined
+
+
+def _framed_alone(frame: Frame, deflate: Deflate | None) -> Any:
+    data, opcode, flags = (frame, _BINARY, 0) if isinstance(frame, bytes) else (frame.encode(), _TEXT, 0)
+    if deflate is not None:
+        data, flags = deflate.pack(data)
+    shared = lib.ss_ws_frame_new(opcode, data, len(data), flags)
+    if shared == ffi.NULL:
+        raise MemoryError(f"no memory for a message of {len(data)} bytes")
+    return shared
 
 
 def _without(handles: list[int], but: list[int]) -> list[int]:

@@ -14,11 +14,16 @@ from socketio import packet
 from socketio.manager import Manager
 
 from streamserve.engine.rooms import Everyone, Namespace, Room, union
+from streamserve.logs.complaints import Complaints
 
 if TYPE_CHECKING:
     from streamserve.engine.session import Frame
 
 __all__ = ["FastManager", "fast"]
+
+
+MOST_CALLBACKS = 10_000
+"""Events that wait for the answer of one client: its callbacks are kept as long as it is there, if it gives none."""
 
 
 class FastManager(Manager):  # type: ignore[misc]
@@ -27,6 +32,7 @@ class FastManager(Manager):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.memberships: dict[str, dict[str, list[Any]]] = {}  # namespace → sid → rooms beside its own
+        self.unanswered = Complaints()
 
     # ---- who is there
 
@@ -131,6 +137,16 @@ class FastManager(Manager):  # type: ignore[misc]
 
     # ---- answers
 
+    def _generate_ack_id(self, sid: str, callback: Any) -> int:
+        """The number of a question; the callback of the one that is MOST_CALLBACKS before it is kept no longer."""
+        number: int = super()._generate_ack_id(sid, callback)
+        if self.callbacks[sid].pop(number - MOST_CALLBACKS or None, None) is not None:
+            self.unanswered.note(
+                f"Socket.IO: a client left {MOST_CALLBACKS} events that ask for an answer unanswered;"
+                " the callbacks of those before are dropped"
+            )
+        return number
+
     def trigger_callback(self, sid: str, id: Any, data: list[Any]) -> None:
         """A client acknowledges an event.
 
@@ -213,4 +229,5 @@ def fast(manager: Any) -> Any:
     if isinstance(manager, Manager) and not isinstance(manager, FastManager):
         manager.__class__ = FastManager if kind is Manager else type(kind.__name__, (kind, FastManager), {})
         manager.memberships = {}
+        manager.unanswered = Complaints()
     return manager

@@ -87,6 +87,25 @@ def test_a_frame_that_is_taken_at_once_is_not_queued(loop: Loop, listener: HttpL
     assert drained(listener, client) == b"short"
 
 
+def test_several_frames_become_one_with_their_bytes(loop: Loop, listener: HttpListener) -> None:
+    client, handle = streaming(listener)
+    parts = [lib.ss_frame_new(data, len(data)) for data in (b"one", b"", FRAME)]
+    joined = lib.ss_frames_join(ffi.new("ss_frame *[]", parts), len(parts))
+    for part in parts:
+        lib.ss_frame_free(part)
+    lib.ss_conn_send_frame(loop.core, handle, joined)
+    lib.ss_frame_free(joined)
+    end(listener, handle)
+    assert drained(listener, client) == b"one" + FRAME
+
+
+def test_more_than_a_queue_may_hold_becomes_no_frame() -> None:
+    part = lib.ss_frame_new(FRAME, len(FRAME))
+    count = (1 << 31) // len(FRAME) + 1
+    assert lib.ss_frames_join(ffi.new("ss_frame *[]", [part] * count), count) == ffi.NULL
+    lib.ss_frame_free(part)
+
+
 def test_bytes_and_frames_leave_in_the_order_in_which_they_were_sent(loop: Loop, listener: HttpListener) -> None:
     client, handle = streaming(listener)
     frame = lib.ss_frame_new(FRAME, len(FRAME))

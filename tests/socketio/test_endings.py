@@ -14,6 +14,7 @@ from socketio.packet import Packet
 
 from streamserve.core import lib
 from streamserve.engine.admission import Admission
+from streamserve.engine.manager import MOST_CALLBACKS
 from streamserve.loop.timeout import Timeout
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
@@ -105,6 +106,26 @@ def test_no_acknowledgement_takes_away_the_numbers_of_others(wire: Open) -> None
         assert client.receive() == f'42{number}["question"]'
         client.send(f"43{number}[{number}]")
     eventually(lambda: answers == [(1,), (2,)], "both are answered")
+
+
+def test_the_callbacks_of_one_that_never_answers_are_bounded_and_go_with_it(
+    wire: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    sio, answers, more = SocketIOServer(), [], 5
+    sio.on("flood", lambda sid, count: [sio.emit("?", to=sid, callback=answers.append) for _ in range(count)] and None)
+    client = wire(sio)
+    sid = client.join()["sid"]
+    client.send(f'421["flood",{MOST_CALLBACKS + more}]')
+    while (message := client.receive()) != "431[]":
+        last = message
+    assert last == f'42{MOST_CALLBACKS + more}["?"]'
+    assert len(sio.manager.callbacks[sid]) == MOST_CALLBACKS + 1  # and the counter
+    assert [f"left {MOST_CALLBACKS} events" in line for line in caplog.messages] == [True]
+    client.send(f'43{more}["too late"]', f'43{more + 1}["in time"]', f'43{MOST_CALLBACKS}["in time"]')
+    eventually(lambda: len(answers) == 2, "those that are kept are called")
+    assert answers == ["in time"] * 2
+    client.connection.shutdown()
+    eventually(lambda: not left_behind(sio), "nothing is left")
 
 
 @pytest.mark.parametrize("error", [SystemExit(), GreenletExit()])

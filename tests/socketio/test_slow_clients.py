@@ -147,7 +147,7 @@ def test_a_broadcast_goes_on_for_those_who_read_and_ends_who_does_not(site: Site
     assert frames[-1] == (lib.SS_WS_CLOSE, lib.SS_WS_OVERLOADED.to_bytes(2, "big"))
 
 
-@pytest.mark.parametrize("way", ["websocket", "polling"])
+@pytest.mark.parametrize("way", ["websocket", "broadcast", "polling"])
 def test_one_message_may_be_larger_than_what_may_wait(site: Site, way: str) -> None:
     large = [b"x" * 5 * MAX_QUEUE, "y" * 5 * MAX_QUEUE, b"z" * 5 * MAX_QUEUE]
     if way == "polling":
@@ -159,10 +159,34 @@ def test_one_message_may_be_larger_than_what_may_wait(site: Site, way: str) -> N
     else:
         wire = Wire(site.server.port)
         sid = wire.join()["sid"]
-        site.server.call(lambda: site.sio.emit("large", large, to=sid))
+        room = sid
+        if way == "broadcast":
+            room = "readers"
+            site.server.call(site.sio.enter_room, sid, room)
+        site.server.call(
+            lambda: [site.sio.emit(*event, to=room) for event in (("small",), ("small",), ("large", large))]
+        )
+        assert [wire.receive(), wire.receive()] == ['42["small"]'] * 2
         assert wire.receive().startswith('452-["large",[{')
         assert [wire.receive(), wire.receive()] == [large[0], large[2]]
         wire.connection.shutdown()
+
+
+def test_a_flood_of_attachments_ends_who_does_not_read_amid_none_of_its_events(site: Site, quick: Wire) -> None:
+    client, sid = site.slow()
+    number = 0
+    while sid not in site.ended:
+        site.server.call(site.sio.emit, "flood", [number, *[bytes(10_000)] * 3])
+        assert quick.receive().startswith(f'453-["flood",[{number},')
+        assert [quick.receive() for _ in range(3)] == [bytes(10_000)] * 3
+        assert site.server._counts()[lib.SS_COUNT_QUEUED_BYTES] <= MAX_QUEUE
+        number += 1
+        assert number * 30_000 < KERNEL
+    frames, _ = server_frames(client.rest())
+    assert frames[-1] == (lib.SS_WS_CLOSE, lib.SS_WS_OVERLOADED.to_bytes(2, "big"))
+    kinds = [opcode for opcode, payload in frames[:-1] if payload[:1] not in (b"0", b"2") or opcode == lib.SS_WS_BINARY]
+    told = kinds[kinds.index(lib.SS_WS_BINARY) - 1 :]
+    assert told == [TEXT, *[lib.SS_WS_BINARY] * 3] * (len(told) // 4)
 
 
 def test_what_is_sent_to_the_gone_is_dropped_without_a_trace(site: Site) -> None:

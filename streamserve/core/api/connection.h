@@ -132,6 +132,8 @@ int64_t ss_conn_adopt(ss_loop *loop, int listener, int fd, const char *unread, i
 /* A frame is used by the thread of one loop only. */
 typedef struct ss_frame ss_frame;
 ss_frame *ss_frame_new(const char *data, int64_t length); /* copies them; NULL: no memory */
+ss_frame *ss_frames_join(ss_frame *const *frames,
+                         int64_t count); /* one of several, with their bytes; NULL: no memory */
 void ss_frame_free(ss_frame *frame); /* queues that still hold it go on; NULL is nothing */
 /* Sends a frame as a part of a response whose head has left. Returns what ss_conn_send returns. */
 int64_t ss_conn_send_frame(ss_loop *loop, int64_t conn, ss_frame *frame);

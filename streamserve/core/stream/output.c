@@ -32,6 +32,22 @@ ss_frame *ss_frame_new(const char *data, int64_t length) {
     return length < 0 || length > SS_MOST_OUT ? NULL : ss_frame_join(NULL, 0, data, (size_t)length);
 }
 
+ss_frame *ss_frames_join(ss_frame *const *frames, int64_t count) {
+    int64_t length = 0;
+    for (int64_t i = 0; i < count; i++)
+        length += frames[i]->length;
+    ss_frame *joined = length > SS_MOST_OUT ? NULL : malloc(sizeof *joined + (size_t)length);
+    if (!joined)
+        return NULL;
+    joined->uses = 1;
+    joined->length = 0;
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(joined->data + joined->length, frames[i]->data, frames[i]->length);
+        joined->length += frames[i]->length;
+    }
+    return joined;
+}
+
 void ss_frame_free(ss_frame *frame) {
     if (frame && --frame->uses == 0)
         free(frame);

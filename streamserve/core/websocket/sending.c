@@ -145,13 +145,22 @@ ss_frame *ss_ws_frame_new(int opcode, const char *data, int64_t length, int flag
     return ss_frame_join(header, size, data, (size_t)length);
 }
 
+/* Would its queue be over its limit with so many bytes more? One message alone may be. What was queued in this turn has
+ * had no chance yet to leave. */
+static bool overfull(ss_loop *loop, ss_ws *ws, uint32_t length) {
+    ss_stream *stream = &ws->stream;
+    if (stream->out.bytes + length > ws->out_limit && stream->out.bytes && stream->io.ready & SS_WRITE && !stream->tls)
+        (void)ss_stream_flush(loop, stream);
+    return stream->out.bytes + length > ws->out_limit && stream->out.bytes;
+}
+
 /* SS_OK: it has it. SS_WAIT: it is over its limit. SS_GONE. */
 static int deliver(ss_loop *loop, ss_ws *ws, ss_frame *frame) {
     ss_stream *stream = &ws->stream;
     if (ws->state != SS_WS_OPEN || ws->code || stream->dead)
         return SS_GONE;
-    if (stream->out.bytes + frame->length > ws->out_limit && stream->out.bytes)
-        return SS_WAIT;
+    if (overfull(loop, ws, frame->length))
+        return stream->dead ? SS_GONE : SS_WAIT;
     bool again = sent_in_turn(loop, ws) && !stream->tls;
     int answer = (again || stream->out.first) && !stream->tls ? ss_out_append_frame(loop, &stream->out, frame, 0)
                                                               : ss_stream_send_frame(loop, stream, frame);
