@@ -46,6 +46,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         wsgi_app: What answers requests outside `socketio_path`; None: 404 does.
         socketio_path: Where clients connect.
         connect_timeout: Seconds that a client may stay without having joined a namespace.
+        max_namespaces: Namespaces that one client may join where `namespaces="*"` lets it name them.
         max_queue: Bytes that may wait for one client; whom more wait for is ended.
         max_events: Events of one client whose handlers may run at once; meanwhile its next ones wait.
 
@@ -62,9 +63,11 @@ class SocketIOServer(Server):  # type: ignore[misc]
         wsgi_app: Callable[..., Iterable[bytes]] | None = None,
         socketio_path: str = "socket.io",
         connect_timeout: float = 45.0,
+        max_namespaces: int = 100,
         **options: Any,
     ) -> None:
         self.wsgi_app = wsgi_app
+        self.max_namespaces = max_namespaces
         self.path = f"/{socketio_path.strip('/')}/"
         manager = args[0] if args else options.get("client_manager")
         if manager is not None and not hasattr(manager, "set_server"):
@@ -74,6 +77,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
             )
         if wsgi_app is not None and not callable(wsgi_app):
             raise ConfigurationError(f"wsgi_app={wsgi_app!r} cannot be called; give a WSGI application")
+        if max_namespaces.__class__ is not int or max_namespaces < 0:
+            raise ConfigurationError(f"max_namespaces={max_namespaces!r} is no number; give one from 0 up")
         super().__init__(*args, **options)
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)
@@ -154,6 +159,9 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if not known and self.namespaces != "*" and name not in self.namespaces:
             self._refuse(eio_sid, name, "Invalid namespace")
             return
+        if not known and self.namespaces == "*" and len(self.manager.others.get(eio_sid, ())) >= self.max_namespaces:
+            self._refuse(eio_sid, name, "Too many namespaces")
+            return
         session = self.eio.sockets.get(eio_sid)
         self.arrivals.end(eio_sid)
         self.admission.begin(eio_sid, name)
@@ -171,9 +179,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
             self.admission.end(eio_sid, name)
             if isinstance(session, Session) and session.ended is not None:
                 self._handle_disconnect(eio_sid, name, session.ended)
-            elif self.manager.sid_from_eio_sid(eio_sid, name) is not None:
-                pass
-            elif eio_sid in self.eio.sockets and not self._has_joined(eio_sid):
+            elif eio_sid in self.eio.sockets and not self.manager.namespaces_of(eio_sid):
                 self.arrivals.begin(eio_sid)
 
     def not_joined(self, eio_sid: str, namespace: str) -> None:
@@ -186,9 +192,6 @@ class SocketIOServer(Server):  # type: ignore[misc]
             raise MalformedPayload("an event came before its client has joined a namespace")
         self.logger.warning("%s is not connected to namespace %s", eio_sid, namespace)
 
-    def _has_joined(self, eio_sid: str) -> bool:
-        return any(self.manager.sid_from_eio_sid(eio_sid, name) for name in self.manager.get_namespaces())
-
     def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         super()._handle_eio_connect(eio_sid, environ)
         self.arrivals.begin(eio_sid)
@@ -196,7 +199,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self.arrivals.end(eio_sid)
         try:
-            for namespace in [*self.manager.get_namespaces()]:
+            for namespace in self.manager.namespaces_of(eio_sid):
                 self._handle_disconnect(eio_sid, namespace, reason)
         except BaseException:  # a kill: the others' handlers are called all the same
             self._handle_eio_disconnect(eio_sid, reason)

@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
+from streamserve.loop.hubs import get_hub
+from streamserve.loop.native_threads import get_ident
 
 if TYPE_CHECKING:
     from streamserve.engine.server import EngineServer
     from streamserve.engine.session import Frame, Session
+    from streamserve.loop.hub import Hub
     from streamserve.websocket.deflate import Deflate
 
 __all__ = ["Targets"]
@@ -21,19 +24,29 @@ MOST_LEFT_OUT = 16
 """Connections that the core compares each one with; where more are left out, an array without them is made."""
 
 
+def hub_here(eio: EngineServer) -> Hub | None:
+    """The loop in whose thread this is called, None: none serves clients. Other servers may serve some of them."""
+    hub = eio.hub
+    if hub is None or hub.destroyed:
+        return None
+    return hub if hub.thread_ident == get_ident() else get_hub()
+
+
 class Targets:
     """Whom something is sent to: connections of the loop, which the core reaches by one call, and all others.
 
     Args:
         eio_sids: of the clients.
-        eio: their engine; this is called in the thread of its loop.
+        eio: their engine.
+        hub: of the loop in whose thread this is called, None: of none that serves clients.
     """
 
-    __slots__ = ("_core", "_groups", "_others")
+    __slots__ = ("_core", "_groups", "_others", "hub")
 
-    def __init__(self, eio_sids: Iterable[str], eio: EngineServer) -> None:
+    def __init__(self, eio_sids: Iterable[str], eio: EngineServer, hub: Hub | None) -> None:
         groups: dict[Deflate | None, list[int]] = {}
-        sockets, hub = eio.sockets, None if eio.hub is None or eio.hub.destroyed else eio.hub
+        self.hub = hub
+        sockets = eio.sockets
         plain = groups[None] = []
         self._others: list[Session] = []
         for eio_sid in eio_sids:

@@ -15,6 +15,7 @@ from socketio.manager import Manager
 
 from streamserve.engine.rooms import Everyone, Namespace, Room, union
 from streamserve.logs.complaints import Complaints
+from streamserve.loop.native_threads import RLock
 
 if TYPE_CHECKING:
     from streamserve.engine.session import Frame
@@ -31,7 +32,13 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What python-socketio's managers do not have."""
         self.memberships: dict[str, dict[str, list[Any]]] = {}  # namespace → sid → rooms beside its own
+        self.others: dict[str, list[str]] = {}  # eio_sid → namespaces beside "/": most clients have none
+        self.guard = RLock()  # native threads enter and leave rooms, too; and several servers may have a loop each
         self.unanswered = Complaints()
 
     # ---- who is there
@@ -43,13 +50,14 @@ class FastManager(Manager):  # type: ignore[misc]
             self.basic_enter_room(sid, namespace, None, eio_sid=eio_sid)
         except ValueDuplicationError:
             return None
-        self.pending_connect.setdefault(namespace, set()).add(sid)
+        with self.guard:
+            self.pending_connect.setdefault(namespace, set()).add(sid)
         return sid
 
     def connect(self, sid: str, namespace: str) -> str | None:
         """A client has joined a namespace; returns its sid."""
         joined = sid if self.is_pre_connected(sid, namespace) else self.pre_connect(sid, namespace)
-        _settle(self.pending_connect, namespace, joined)
+        self._settle(self.pending_connect, namespace, joined)
         return joined
 
     def connected_sid(self, eio_sid: str, namespace: str) -> str | None:
@@ -65,7 +73,8 @@ class FastManager(Manager):  # type: ignore[misc]
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
         """A client is about to leave: its handler still finds all of it."""
         eio_sid: str | None = self.rooms[namespace][None].get(sid)
-        self.pending_disconnect.setdefault(namespace, set()).add(sid)
+        with self.guard:
+            self.pending_disconnect.setdefault(namespace, set()).add(sid)
         return eio_sid
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
@@ -73,8 +82,21 @@ class FastManager(Manager):  # type: ignore[misc]
         for room in [*self.memberships.get(namespace, {}).get(sid, ()), None]:
             self.basic_leave_room(sid, namespace, room)
         self.callbacks.pop(sid, None)
-        _settle(self.pending_connect, namespace, sid)
-        _settle(self.pending_disconnect, namespace, sid)
+        self._settle(self.pending_connect, namespace, sid)
+        self._settle(self.pending_disconnect, namespace, sid)
+
+    def _settle(self, pending: dict[str, set[str]], namespace: str, sid: str | None) -> None:
+        with self.guard:
+            sids = pending.get(namespace)
+            if sids is not None:
+                sids.discard(sid or "")
+                if not sids:
+                    del pending[namespace]
+
+    def namespaces_of(self, eio_sid: str) -> list[str]:
+        """The namespaces in which a client is, or about to be."""
+        there = self.sid_from_eio_sid(eio_sid, "/") is not None
+        return [*(["/"] if there else ()), *self.others.get(eio_sid, ())]
 
     # ---- rooms
 
@@ -84,19 +106,32 @@ class FastManager(Manager):  # type: ignore[misc]
         Raises:
             ValueError: it is not connected to the namespace, or the room is another client's own.
         """
-        rooms = self.rooms.get(namespace)
-        if rooms is None:
-            if eio_sid is None:
-                raise ValueError("sid is not connected to requested namespace")
-            rooms = self.rooms[namespace] = Namespace()
-        everyone = rooms.get(None, {})
-        if room is None:
-            _enter_namespace(rooms, sid, eio_sid)
-        elif room in everyone:
-            if sid != room:
-                raise ValueError("cannot enter a sid room")
-        else:
-            self._enter(rooms, sid, namespace, room, everyone[sid] if eio_sid is None else eio_sid)
+        with self.guard:
+            rooms = self.rooms.get(namespace)
+            if rooms is None:
+                if eio_sid is None:
+                    raise ValueError("sid is not connected to requested namespace")
+                rooms = self.rooms[namespace] = Namespace()
+            everyone = rooms.get(None, {})
+            if room is None:
+                self._enter_namespace(rooms, sid, namespace, eio_sid)
+            elif room in everyone:
+                if sid != room:
+                    raise ValueError("cannot enter a sid room")
+            else:
+                self._enter(rooms, sid, namespace, room, everyone[sid] if eio_sid is None else eio_sid)
+
+    def _enter_namespace(self, rooms: Namespace, sid: str, namespace: str, eio_sid: str | None) -> None:
+        everyone: Any = rooms.get(None)
+        if everyone is None:
+            everyone = rooms[None] = Everyone()
+        if eio_sid is None:
+            eio_sid = everyone[sid]
+        elif eio_sid in everyone._invm:
+            raise ValueDuplicationError(eio_sid)
+        everyone[sid] = eio_sid
+        if namespace != "/":
+            self.others.setdefault(eio_sid, []).append(namespace)
 
     def _enter(self, rooms: Namespace, sid: str, namespace: str, room: Any, eio_sid: str) -> None:
         members = rooms.get(room)
@@ -108,26 +143,22 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def basic_leave_room(self, sid: str, namespace: str, room: Any) -> None:
         """A client leaves a room; one that it is not in is fine."""
-        rooms = self.rooms.get(namespace, {})
-        members = rooms.get(room)
-        if members is None or sid not in members:
-            return
-        del members[sid]
-        if room is not None:
-            self._forget(sid, namespace, room)
-        if not members:
-            del rooms[room]
-            if not rooms:
-                del self.rooms[namespace]
-
-    def _forget(self, sid: str, namespace: str, room: Any) -> None:
-        clients = self.memberships[namespace]
-        entered = clients[sid]
-        entered.remove(room)
-        if not entered:
-            del clients[sid]
-            if not clients:
-                del self.memberships[namespace]
+        with self.guard:
+            rooms = self.rooms.get(namespace, {})
+            members = rooms.get(room)
+            if members is None or sid not in members:
+                return
+            if room is not None:
+                _drop(self.memberships[namespace], sid, room)
+                if not self.memberships[namespace]:
+                    del self.memberships[namespace]
+            elif namespace != "/":
+                _drop(self.others, members[sid], namespace)
+            del members[sid]
+            if not members:
+                del rooms[room]
+                if not rooms:
+                    del self.rooms[namespace]
 
     def get_rooms(self, sid: str, namespace: str) -> list[Any]:
         """The rooms that a client is in: its own, then the others in the order of entering."""
@@ -201,23 +232,11 @@ class FastManager(Manager):  # type: ignore[misc]
         members.targets(eio).send(frames, [eio.sockets[eio_sid] for eio_sid in left_out if eio_sid in eio.sockets])
 
 
-def _settle(pending: dict[str, set[str]], namespace: str, sid: str | None) -> None:
-    sids = pending.get(namespace)
-    if sids is not None:
-        sids.discard(sid or "")
-        if not sids:
-            del pending[namespace]
-
-
-def _enter_namespace(rooms: Namespace, sid: str, eio_sid: str | None) -> None:
-    everyone: Any = rooms.get(None)
-    if everyone is None:
-        everyone = rooms[None] = Everyone()
-    if eio_sid is None:
-        eio_sid = everyone[sid]
-    elif eio_sid in everyone._invm:
-        raise ValueDuplicationError(eio_sid)
-    everyone[sid] = eio_sid
+def _drop(lists: dict[str, list[Any]], key: str, value: Any) -> None:
+    """Takes a value out of the list of a key, which has none when that is empty."""
+    lists[key].remove(value)
+    if not lists[key]:
+        del lists[key]
 
 
 def fast(manager: Any) -> Any:
@@ -228,6 +247,5 @@ def fast(manager: Any) -> Any:
     kind = type(manager)
     if isinstance(manager, Manager) and not isinstance(manager, FastManager):
         manager.__class__ = FastManager if kind is Manager else type(kind.__name__, (kind, FastManager), {})
-        manager.memberships = {}
-        manager.unanswered = Complaints()
+        manager._prepare()
     return manager

@@ -43,10 +43,11 @@ class Polling:
     Attributes:
         waiting: frames for the next poll.
         waiter: of the poll that waits.
+        posts: how many POSTs are dealt with, or wait for that.
         turn: held while the packets of a POST are dealt with.
     """
 
-    __slots__ = ("_asked", "_session", "_timer", "turn", "waiter", "waiting")
+    __slots__ = ("_asked", "_session", "_timer", "posts", "turn", "waiter", "waiting")
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -54,6 +55,7 @@ class Polling:
         self._timer = -1
         self.waiting = Outbox()
         self.waiter: Waiter | None = None
+        self.posts = 0
         self.turn = Lock()
 
     # ---- polls

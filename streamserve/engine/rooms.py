@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from streamserve.engine.broadcast import Targets
+from streamserve.engine.broadcast import Targets, hub_here
 
 if TYPE_CHECKING:
     from streamserve.engine.server import EngineServer
@@ -45,10 +45,10 @@ class Room(dict[str, str]):
 
     def targets(self, eio: EngineServer) -> Targets:
         """Whom what is sent here goes to."""
-        targets = self._targets
-        if targets is None or self._epoch != eio.epoch or self._made_at != self._version:
+        targets, hub = self._targets, hub_here(eio)
+        if targets is None or targets.hub is not hub or self._epoch != eio.epoch or self._made_at != self._version:
             self._epoch, self._made_at = eio.epoch, self._version
-            targets = self._targets = Targets([*self.values()], eio)
+            targets = self._targets = Targets([*self.values()], eio, hub)
         return targets
 
 

@@ -51,6 +51,9 @@ MOST_OF_A_HEADER = 14
 POSTED_AT_ONCE = 32
 """Packets of a POST after which others have a turn."""
 
+MOST_POSTS = 8
+"""Of one client, whose packets are dealt with or wait for that: each holds a greenlet."""
+
 _CLOSE = "1"
 
 
@@ -206,11 +209,18 @@ class Session(Incoming):
         Raises:
             MalformedPayload: a client does not send such a packet.
         """
-        with self._polls().turn:
-            for number, pkt in enumerate(packets, 1):
-                self.receive(pkt)
-                if number % POSTED_AT_ONCE == 0:
-                    sleep(0)
+        polling = self._polls()
+        if polling.posts == MOST_POSTS:
+            raise MalformedPayload(f"{MOST_POSTS} POSTs wait already; a client waits for the answer to one")
+        polling.posts += 1
+        try:
+            with polling.turn:
+                for number, pkt in enumerate(packets, 1):
+                    self.receive(pkt)
+                    if number % POSTED_AT_ONCE == 0:
+                        sleep(0)
+        finally:
+            polling.posts -= 1
 
     def take_message(self, data: Any) -> None:
         """Takes what a client sends to the application."""

@@ -150,6 +150,7 @@ def test_options_exist_and_have_the_defaults_that_are_named() -> None:
     assert named["ping_interval"] == f"{engine.ping_interval}, {engine.ping_timeout}"
     assert named["max_http_buffer_size"] == str(engine.max_http_buffer_size)
     assert named["max_events"] == str(MAX_EVENTS)
+    assert named["max_namespaces"] == str(SocketIOServer().max_namespaces)
     assert named["max_queue"] == str(MAX_QUEUE) and MOST_ATTACHMENTS == 10 and "more than ten\nattachments" in PAGE
 
 

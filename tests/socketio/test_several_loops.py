@@ -1,10 +1,16 @@
 """One SocketIOServer under several web servers, each in a native thread: beside each other, and one after the other."""
 
 import json
+import sys
+import threading
 from contextlib import ExitStack
+from typing import Any
 
+import pytest
 import requests
 
+from streamserve.engine.broadcast import Targets
+from streamserve.loop.hubs import get_hub
 from streamserve.socketio_server import SocketIOServer
 from tests.socketio.conftest import Host
 from tests.socketio.test_handlers import left_behind
@@ -19,10 +25,11 @@ def joined(server: Running, stack: ExitStack) -> Wire:
     return wire
 
 
-def polls(server: Running) -> None:
+def polls(server: Running, joins: bool = True) -> None:
     base = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
     sid = json.loads(requests.get(base, timeout=60).text[1:])["sid"]
-    assert requests.post(f"{base}&sid={sid}", data="40", timeout=60).text == "ok"
+    if joins:
+        assert requests.post(f"{base}&sid={sid}", data="40", timeout=60).text == "ok"
 
 
 def test_an_event_reaches_the_clients_of_all(host: Host) -> None:
@@ -74,3 +81,74 @@ def test_those_who_are_left_out_may_come_as_any_collection(host: Host) -> None:
             assert clients[1].receive() == f'42["tick","{kind.__name__}"]'
         sio.emit("all", skip_sid=[])
         assert clients[0].receive() == '42["all"]'
+
+
+def visits(server: Running, count: int) -> None:
+    """Clients of one server come, enter and leave rooms, ask and go, one after the other."""
+    for number in range(count):
+        wire = Wire(server.port)
+        wire.send("40", "40/other,", f'421["enter","{number % 3}"]')
+        while wire.receive() != "431[]":
+            pass
+        wire.send('42["leave"]' if number % 2 else '42["tell"]', "41/other,", '422["echo",1]')
+        while wire.receive() != "432[1]":
+            pass
+        wire.connection.shutdown()
+
+
+def test_clients_of_two_servers_come_and_go_beside_each_other_and_leave_nothing(host: Host) -> None:
+    sio, failures = SocketIOServer(), []
+    sio.on("connect", lambda sid, environ: None, namespace="/other")
+    sio.on("echo", lambda sid, data: data)
+    sio.on("enter", lambda sid, room: sio.enter_room(sid, room))
+    sio.on("leave", lambda sid: sio.leave_room(sid, "1"))
+    sio.on("tell", lambda sid: [sio.emit("told", room, to=room) for room in ("0", "1", "2", None)] and None)
+    servers = [host(sio), host(sio)]
+
+    def visit(server: Running) -> None:
+        try:
+            visits(server, 60)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=visit, args=(server,)) for server in servers * 2]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
+    eventually(lambda: not left_behind(sio), "nothing is left")
+
+
+def test_a_room_with_clients_of_both_is_told_by_each_while_they_change(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The array of connections is of one loop: another one's thread must not send by it."""
+    sio, own, send = SocketIOServer(), [], Targets.send
+
+    def noted(targets: Targets, *args: Any) -> None:
+        own.append(targets._core is get_hub().core)
+        send(targets, *args)
+
+    monkeypatch.setattr(Targets, "send", noted)
+    sio.on("tell", lambda sid, number: sio.emit("told", number))
+    with ExitStack() as stack:
+        first, second = host(sio), host(sio)
+        here, there = joined(first, stack), joined(second, stack)
+        for number, (teller, server) in enumerate([(here, second), (there, first)] * 3):
+            teller.send(f'42["tell",{number}]')
+            assert [wire.receive() for wire in (here, there)] == [f'42["told",{number}]'] * 2
+            polls(server, joins=False)  # the server that had the last new client is another one now
+            server.call(sio.emit, "told", "from the loop")
+            sio.emit("told", "from a thread")
+            for wire in (here, there):
+                assert sorted([wire.receive(), wire.receive()]) == [
+                    '42["told","from a thread"]',
+                    '42["told","from the loop"]',
+                ]
+    assert own and all(own)
