@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from bench import (
+    beside,
     greenlets,
     machine,
     profile,
@@ -49,8 +51,8 @@ def main() -> int:
         for name in options.case or list(CASES):
             results.append(wsgi.measure(CASES[name], peers, setting, options.rounds, options.python))
             print("\n" + report.table(results[-1]), flush=True)
-    elif options.what == "slowloris":
-        return _slowloris(options, facts, server_core, load_core)
+    elif options.what in ("slowloris", "beside"):
+        return _latencies(options, facts, server_core, load_core)
     elif options.what == "tls":
         for name in options.case or list(tls.CASES):
             results.append(tls.measure(name, options.rounds, options.seconds, options.python, server_core, load_core))
@@ -72,15 +74,18 @@ def main() -> int:
     return 1 if report.failed(results) else 0
 
 
-def _slowloris(options: argparse.Namespace, facts: dict[str, str], server_core: int, load_core: int) -> int:
+def _latencies(options: argparse.Namespace, facts: dict[str, str], server_core: int, load_core: int) -> int:
+    outcomes: list[Any]
+    bench: Any = slowloris if options.what == "slowloris" else beside
+    rounds = () if bench is slowloris else (options.rounds,)
     try:
-        outcomes = slowloris.measure(options.seconds, options.python, server_core, load_core)
+        outcomes = bench.measure(*rounds, options.seconds, options.python, server_core, load_core)
     except (PeerUnavailable, WrongAnswer, RuntimeError, OSError) as error:
         print(f"bench: {error}")
         return 2
-    print("\n" + slowloris.table(outcomes), flush=True)
+    print("\n" + bench.table(outcomes), flush=True)
     if options.json:
-        document = {"machine": facts, "options": vars(options), "slowloris": slowloris.as_json(outcomes)}
+        document = {"machine": facts, "options": vars(options), options.what: bench.as_json(outcomes)}
         options.json.write_text(json.dumps(document, indent=1, default=str) + "\n")
     return 0 if all(outcome.met() for outcome in outcomes) else 1
 
@@ -109,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     green = commands.add_parser("greenlets", help="greenlets and what they wait with, against gevent")
     slow = commands.add_parser("slowloris", help="latency of good clients and RSS under 5,000 slow ones")
     slow.add_argument("--seconds", type=float, default=2.5, help="of each window; default: %(default)s")
+    near = commands.add_parser("beside", help="latency of quick requests beside a generator of 10 MB")
+    near.add_argument("--seconds", type=float, default=5.0, help="of each side; default: %(default)s")
     count = commands.add_parser("profile", help="user-space instructions per request, by library and function")
     count.add_argument("--peers", default="streamserve", help="comma-separated; default: %(default)s")
     count.add_argument("--browser", action="store_true", help="send a browser's 14 fields")
@@ -128,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         names = ",".join(peers)
         command.add_argument("--peers", dest="subjects", default=names, help="comma-separated; default: %(default)s")
         command.add_argument("--passes", type=int, default=4, help="slices of each sample; default: %(default)s")
-    for command in (web, green, count, slow, secure, sockets, events):
+    for command in (web, green, count, slow, near, secure, sockets, events):
         command.add_argument("--rounds", type=int, default=5, help="samples of each; default: %(default)s")
         command.add_argument("--nice", type=int, default=0, help="priority; -10 (as root) on a machine that others use")
         command.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
