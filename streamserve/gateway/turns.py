@@ -40,3 +40,5 @@ class Turns:
         if getcurrent() is not hub:  # there nobody can wait
             hub.budget = 0  # else the poll came after 256 turns
             yield_turn(hub)
+            if hub.ready:  # what the poll has found stands behind this greenlet, whose turn would come first
+                yield_turn(hub)

@@ -3,13 +3,16 @@
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.client import Client
 from tests.support.process import ServedCommand
+from tests.wsgi.conftest import Serve
 
 GREEDY = {  # how many rounds each goes at most
     "/stream": 1_000_000,
@@ -119,3 +122,35 @@ def test_others_are_answered_while_one_goes_on_without_waiting(tmp_path: Path, p
             thread.join()
             greedy.close()
         assert answers[-1] < GREEDY[path]
+
+
+@pytest.mark.parametrize(("size", "turn"), [(100, 32), (8192, 26), (65_536, 11)])
+def test_a_request_waits_for_the_rest_of_a_turn_at_most(serve: Serve, size: int, turn: int) -> None:
+    done = 0  # pieces of the stream
+    begun: list[int] = []  # how many there were when another request came...
+    waited: list[int] = []  # ...and how many more when it ran
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal done
+        while len(waited) < 20:
+            if len(begun) == len(waited) and done % (turn + turn // 3) == 0:  # at another place of each turn
+                begun.append(done)
+                client.send(REQUEST % (b"GET", b"/", b""))
+            done += 1
+            yield b"x" * size
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/stream":
+            return pieces()
+        if begun:
+            waited.append(done - begun[-1])
+        return [b""]
+
+    running = serve(app)
+    with running.client() as client, running.client() as greedy:
+        client.send(REQUEST % (b"GET", b"/", b""))
+        client.response()
+        greedy.send(REQUEST % (b"GET", b"/stream", b""))
+        greedy.response()
+    assert max(waited) <= turn + 1, waited  # one that waited for its client counts in no turn
