@@ -211,8 +211,9 @@ class Response:
             self.sent += size
         if self.done:
             return
-        if queued >= endpoint.high_water:
+        if queued:  # with TLS it is not even encrypted, and PEP 3333 wants it sent while the application makes the next
             endpoint.send_now(self.handle)
+        if queued >= endpoint.high_water:
             low_water = endpoint.high_water // 4  # as in readiness.c
             waited = False
             while not self.done and _queued(endpoint.core, self.handle) > low_water:

@@ -4,9 +4,11 @@ When exactly they wait is told by tests/core/test_pieces.py, where the clock is 
 """
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.support.client import Client
 from tests.support.server import PATIENCE
 from tests.wsgi.conftest import Serve
 
+CERTIFICATE = str(Path(__file__).parents[1] / "support" / "localhost.pem")
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 PIECE = b"x" * 100
 PIECES = 1000
@@ -80,10 +83,8 @@ def switch(seen: threading.Event) -> None:
     assert done.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("wait", [block, switch])
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_no_piece_waits_for_the_next(serve: Serve, wait: Callable[[threading.Event], None], count: int) -> None:
-    seen = threading.Event()
+def waiting(wait: Callable[[threading.Event], None], seen: threading.Event, count: int) -> Any:
+    """Some pieces, and one more when they were seen."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Length", str(count + 1))])
@@ -92,7 +93,20 @@ def test_no_piece_waits_for_the_next(serve: Serve, wait: Callable[[threading.Eve
         wait(seen)
         yield b"y"
 
-    with serve(app).client() as client:
+    return app
+
+
+@pytest.mark.parametrize("wait", [block, switch])
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_no_piece_waits_for_the_next(
+    serve: Serve, wait: Callable[[threading.Event], None], count: int, encrypted: bool
+) -> None:
+    seen = threading.Event()
+    running = serve(waiting(wait, seen, count), **({"certfile": CERTIFICATE} if encrypted else {}))
+    with running.client() as client:
+        if encrypted:
+            client.socket = ssl._create_unverified_context().wrap_socket(client.socket)
         client.send(GET)
         client.head()
         assert client.exactly(count) == b"x" * count
