@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
+from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close
@@ -140,6 +141,9 @@ class Incoming:
                 waiter.wake()
 
     def unlimit(self) -> None:
-        """The client is gone, or about to be ended: what it sent may begin."""
+        """The client is gone, or about to be ended: what it sent may begin. Any thread may say so."""
+        if self.hub.thread_ident != get_ident():
+            self.hub.run_callback_threadsafe(self.unlimit)
+            return
         self.room += _NO_LIMIT
         self._let_in()

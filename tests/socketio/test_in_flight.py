@@ -143,14 +143,18 @@ def test_handlers_that_wait_for_the_end_of_their_client_see_it(wire: Open, say: 
     eventually(lambda: not left_behind(sio) and len(ended) >= 2, "nothing is left")
 
 
-def test_the_end_of_a_client_that_polls_lets_its_post_end(host: Host) -> None:
+@pytest.mark.parametrize("thread", ["loop", "another"])
+def test_the_end_of_a_client_that_polls_lets_its_post_end(host: Host, thread: str) -> None:
     desk = Desk()
     server = host(desk.sio)
     url = polling(server)
     (session,) = desk.sio.eio.sockets.values()
     with pytest.raises(requests.ReadTimeout):
         requests.post(url, data="\x1e".join(['42["wait",0]'] * (2 * MOST)), timeout=0.5)
-    server.spawn(session.close).result(60)
+    if thread == "loop":
+        server.spawn(desk.sio.eio.disconnect, session.sid).result(60)
+    else:
+        desk.sio.eio.disconnect(session.sid)
     eventually(lambda: not session.crowd and not left_behind(desk.sio), "nothing is left")
     assert len(desk.began) == MOST
     desk.open()
