@@ -1,7 +1,9 @@
 """Engine.IO 4 on the wire: what Node's server answers, this one does (github.com/socketio/engine.io-protocol)."""
 
 import json
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -431,6 +433,17 @@ def test_a_client_that_does_not_answer_is_given_up(make: Callable[..., Site], tr
     sid = site.open() if transport == "polling" else json.loads(site.websocket().recv()[1:])["sid"]
     site.until_ended(sid, "ping timeout")
     assert sid not in site.engine.sockets
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_who_is_silent_is_given_up_when_its_time_is_over(make: Callable[..., Site], transport: str) -> None:
+    site = make(ping_interval=0.4, ping_timeout=0.3)
+    ended: queue.Queue[float] = queue.Queue()
+    site.engine.on("disconnect", lambda sid, reason: ended.put(time.monotonic()))
+    begun = time.monotonic()
+    client = site.open() if transport == "polling" else site.websocket()
+    seconds = ended.get(timeout=60) - begun
+    assert 0.7 <= seconds < 1.4, client  # python-engineio looks at all of them once a round
 
 
 def test_a_poll_that_waits_does_not_hold_up_a_stop(make: Callable[..., Site]) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import queue
+import sys
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import requests
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
 from tests.socketio.conftest import Connect, Host
+from tests.socketio.test_protocol import Wire
 from tests.support.server import eventually
 
 
@@ -105,6 +108,58 @@ def test_an_answer_is_given_to_the_callback(host: Host, connect: Connect) -> Non
         server.call(lambda: sio.emit(event, data, to=client.get_sid(), callback=lambda *data: answers.append(data)))  # noqa: B023
         eventually(lambda: len(answers) == (1 if event == "ask" else 2), "it has answered")  # noqa: B023
     assert answers == [("one", b"\x01"), ()]
+
+
+def test_attachments_follow_their_event_whoever_else_emits(host: Host) -> None:
+    sio, count = SocketIOServer(), 50
+    wire = Wire(host(sio).port)
+    sid = wire.join()["sid"]
+    rooms = [sid, None]  # to one, and to all
+    interval = sys.getswitchinterval()
+
+    def flood(name: int) -> None:
+        for number in range(count):
+            sio.emit("event", [name, bytes([name]), {"deep": bytes([name, name])}], to=rooms[number % 2])
+
+    threads = [threading.Thread(target=flood, args=(name,)) for name in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(len(threads) * count):
+            head = wire.receive()
+            assert head.startswith('452-["event",['), head
+            name = json.loads(head[4:])[1][0]
+            assert [wire.receive(), wire.receive()] == [bytes([name]), bytes([name, name])]
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    wire.connection.shutdown()
+
+
+def test_an_emit_takes_all_that_python_socketio_takes_at_once(host: Host) -> None:
+    sio, answers = SocketIOServer(namespaces=["/a"]), []
+    server = host(sio)
+    with ExitStack() as stack:
+        wires = [Wire(server.port) for _ in range(3)]
+        for wire in wires:
+            stack.callback(wire.connection.shutdown)
+        sids = [wire.join("/a")["sid"] for wire in wires]
+        for sid in sids:
+            server.call(lambda sid=sid: sio.enter_room(sid, "red", namespace="/a"))
+        server.call(
+            lambda: sio.emit(
+                "event", (1, {"b": 2}), to=["red", sids[0]], skip_sid=[sids[1]], namespace="/a",
+                callback=lambda *data: answers.append(data), ignore_queue=True,
+            )
+        )  # fmt: skip
+        for wire in (wires[0], wires[2]):
+            assert wire.receive() == '42/a,1["event",1,{"b":2}]'
+            wire.send('43/a,1["ok"]')
+        eventually(lambda: answers == [("ok",)] * 2, "both have answered")
+        server.call(lambda: sio.emit("last", to="red", namespace="/a", ignore_queue=True))
+        assert wires[1].receive() == '42/a,["last"]'
 
 
 def test_send_is_the_event_message(host: Host, connect: Connect) -> None:

@@ -1,7 +1,9 @@
 """Which handler an event goes to, with which arguments, how often, and what its answer becomes."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +36,24 @@ def left_behind(sio: SocketIOServer) -> list[Any]:
     rooms = [dict(members) for of_namespace in manager.rooms.values() for members in of_namespace.values()]
     callbacks, pending = manager.callbacks, [sid for sids in manager.pending_disconnect.values() for sid in sids]
     return [part for part in (sio.eio.sockets, sio.environ, sio.arrivals, *rooms, callbacks, pending) if part]
+
+
+def test_a_server_that_is_to_log_says_what_comes_and_goes(
+    wire: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    for name in ("socketio.server", "engineio.server"):  # the first server of a process decides
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", [])
+        request.addfinalizer(partial(logger.setLevel, logger.level))
+        logger.setLevel(logging.NOTSET)
+    sio = SocketIOServer(logger=True, engineio_logger=True)
+    sio.on("ask", lambda sid: sio.emit("told", to=sid))
+    client = wire(sio)
+    sid = client.join()["sid"]
+    client.send('421["ask"]')
+    assert {client.receive(), client.receive()} == {"431[]", '42["told"]'}
+    assert f'received event "ask" from {sid} [/]' in caplog.text
+    assert f'emitting event "told" to {sid} [/]' in caplog.text
 
 
 # ---- which one

@@ -69,6 +69,25 @@ def test_what_comes_while_a_connect_handler_waits_is_dealt_with_after_it_in_orde
     assert log == [("connect", True), *range(20), "client disconnect"]
 
 
+def test_attachments_that_come_while_a_connect_handler_waits_find_their_event(wire: Open) -> None:
+    sio, gate, log = SocketIOServer(), Event(), []
+    sio.on("connect", lambda sid, environ: log.append(("connect", gate.wait())))
+    sio.on("event", lambda sid, *data: log.append(data))
+    client = wire(sio)
+    client.send("40")
+    places = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in (1, 0))
+    for number in range(3):
+        client.send(f'452-["event",{number},{places}]')
+        client.send_binary(b"first")
+        client.send_binary(b"second")
+        client.send(f'42["event",{number}]')
+    (session,) = sio.eio.sockets.values()
+    eventually(lambda: session._inbox is not None and len(session._inbox) == 12, "all have come")
+    sio.eio.in_loop(gate.set)
+    parts = [part for number in range(3) for part in ((number, b"second", b"first"), (number,))]
+    eventually(lambda: log == [("connect", True), *parts], "all is dealt with, in order")
+
+
 def test_events_run_beside_each_other(wire: Open) -> None:
     sio, gate = SocketIOServer(), Event()
     sio.on("slow", lambda sid: gate.wait() and "slow")
