@@ -184,6 +184,14 @@ static uint32_t requests_out(const ss_streams *streams) {
     return requests;
 }
 
+static const char *verify_writers(const ss_streams *streams) {
+    const ss_tls *previous = NULL;
+    for (const ss_tls *tls = streams->tls_writers; tls; previous = tls, tls = tls->next)
+        if (!tls->writes || tls->previous != previous)
+            return "the list of TLS writers is broken";
+    return previous == streams->tls_last_writer ? NULL : "the list of TLS writers has another end";
+}
+
 static const char *verify_streams(const ss_loop *loop, const ss_streams *streams, tally *sum) {
     const char *fault = NULL;
     for (int i = 0; !fault && i < streams->listener_count; i++)
@@ -193,6 +201,9 @@ static const char *verify_streams(const ss_loop *loop, const ss_streams *streams
         return fault;
     for (const ss_tls *ended = streams->tls_ended; ended; ended = ended->next)
         sum->tls++;
+    fault = verify_writers(streams);
+    if (fault)
+        return fault;
     if (sum->connections != streams->connections || sum->requests != requests_out(streams) || sum->tls != streams->tls)
         return "a counter of connections, requests or TLS is wrong";
     if (sum->held != streams->held_bytes)

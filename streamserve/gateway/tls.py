@@ -2,12 +2,16 @@
 
 The core asks by SS_EVENT_TLS, in the hub: no greenlet waits for a handshake or for a record. What comes is taken from
 the socket, decrypted, and fed back to the core; what leaves is encrypted a step at a time, as the socket takes it.
+
+A broadcast is encrypted for each client anew, since each has its own key. All else is done for many clients together:
+one event, one call that says what is to be encrypted for whom, and one that takes the ciphertexts.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
+from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +35,12 @@ TAKEN = 65536
 STEP = 65536
 """Most bytes of plaintext that are encrypted at once: they and their ciphertext stay in the caches."""
 
+TOGETHER = 64
+"""Most connections taken at once: what is sent for them is still in the caches. Of 256 each costs 0.5 us more."""
+
 _RECORD = 16384  # the longest plaintext of a record (RFC 8446 section 5.1)
 _PLAIN = TAKEN + 2 * _RECORD  # what the bytes taken can give, with what was left of a record before
 
-_READ: int = lib.SS_TLS_READ
 _WRITE: int = lib.SS_TLS_WRITE
 _ENDED: int = lib.SS_TLS_ENDED
 _OPEN: int = lib.SS_TLS_OPEN
@@ -46,18 +52,23 @@ _take = lib.ss_tls_take
 _feed = lib.ss_tls_feed
 _peek = lib.ss_tls_peek
 _push = lib.ss_tls_push
+_writers = lib.ss_tls_writers
+_push_all = lib.ss_tls_push_all
 _buffer = ffi.buffer
+_cast = ffi.cast
 
 
 class Session:
     """TLS of one connection: its state in OpenSSL, and the two memories before and behind."""
 
-    __slots__ = ("began", "incoming", "open", "outgoing", "tls")
+    __slots__ = ("began", "encrypted", "incoming", "open", "outgoing", "tls", "write")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.write: Any = self.tls._sslobj.write  # type: ignore[attr-defined]  # spares a call
+        self.encrypted = self.outgoing.read
         self.began = False  # its first bytes have come
         self.open = False  # the handshake is complete
 
@@ -81,6 +92,8 @@ class TlsSessions:
         self._plain = ffi.new("char[]", _PLAIN)
         self._decrypted: Any = memoryview(ffi.buffer(self._plain)).cast("B")
         self._look = ffi.new("ss_tls_plain *")
+        self._records = ffi.new("int64_t[]", TOGETHER * lib.SS_TLS_WORDS)
+        self._record_words: Any = memoryview(ffi.buffer(self._records)).cast("B").cast("q")
 
     def close(self) -> None:
         """Forgets the sessions: their connections are closed."""
@@ -97,10 +110,7 @@ class TlsSessions:
             session = self.sessions.get(handle)
             if session is None:
                 session = self.sessions[handle] = Session(self._certificates.context)
-            if wants & _READ:
-                self._read(handle, session)
-            if wants & _WRITE:
-                self.flush(handle)
+            self._read(handle, session)
         except BaseException:  # no memory, or a signal's function raised: it must not hang
             lib.ss_conn_abort(self._core, handle, 0)
             raise
@@ -185,10 +195,8 @@ class TlsSessions:
     def flush(self, handle: int) -> None:
         """Encrypts what the connection has to send, as long as the socket takes it."""
         session = self.sessions.get(handle)
-        if session is None or not session.open:
-            return
         look, core = self._look, self._core
-        if _peek(core, handle, look) < 0:
+        if session is None or not session.open or _peek(core, handle, look) < 0:
             return
         write, read = session.tls.write, session.outgoing.read
         size: int = look.length
@@ -207,6 +215,48 @@ class TlsSessions:
                 _push(core, handle, data, len(data), 0, 1, look)
         except OSError as error:
             self._fail(handle, session, f"TLS failed: {_reason(error)}")
+
+    def flush_all(self, listener: int) -> None:
+        """Encrypts for all connections of the listener that have something to send, once for each."""
+        while True:
+            count = _writers(self._core, listener, self._records, TOGETHER)
+            if count == 0:
+                return
+            words = self._record_words[: count * 3].tolist()
+            try:
+                self._encrypt_all(words)
+            except BaseException:  # no memory, or a signal's function raised: none of them must hang
+                for handle in words[::3]:
+                    lib.ss_conn_abort(self._core, handle, 0)
+                raise
+
+    def _encrypt_all(self, words: list[int]) -> None:
+        sessions = self.sessions
+        last = size = 0
+        plain: Any = None
+        pieces: list[bytes] = []
+        records: list[int] = []
+        piece, record = pieces.append, records.extend
+        stream = iter(words)
+        for handle, address, length in zip(stream, stream, stream, strict=True):
+            session = sessions.get(handle)
+            if not 0 < length <= _RECORD or session is None:
+                self.flush(handle)
+                continue
+            if address != last or length != size:  # else it is the same frame
+                last, size, plain = address, length, _buffer(_cast("char *", address), length)
+            try:
+                count = session.write(plain)
+            except OSError as error:
+                self._fail(handle, session, f"TLS failed: {_reason(error)}")
+                continue
+            data = session.encrypted()
+            piece(data)
+            record((handle, len(data), count))
+        if pieces:
+            together = b"".join(pieces)
+            table: Any = ffi.from_buffer("int64_t[]", array("q", records))
+            _push_all(self._core, table, len(pieces), together, len(together))
 
     def _reply(self, handle: int, session: Session) -> None:
         """Sends what TLS itself has to say."""
@@ -253,7 +303,10 @@ class TlsEndpoint(Endpoint):
         self.tls.close()
 
     def asked(self, connection: int, wants: int) -> None:
-        self.tls.ask(connection, wants)
+        if wants == _WRITE:
+            self.tls.flush_all(self.number)
+        else:
+            self.tls.ask(connection, wants)
 
     def send_now(self, handle: int) -> None:
         self.tls.flush(handle)

@@ -5,7 +5,7 @@
 
 enum ss_tls_want {
     SS_TLS_READ = 1,  /* take ciphertext and feed what it says; for an unknown handle: begin a handshake */
-    SS_TLS_WRITE = 2, /* peek at the plaintext and push ciphertext for it */
+    SS_TLS_WRITE = 2, /* of a listener, whose writers are to be taken, whatever the handle: see ss_tls_writers */
     SS_TLS_ENDED = 4  /* alone: the connection is over */
 };
 enum ss_tls_news {
@@ -28,6 +28,12 @@ int ss_tls_peek(ss_loop *loop, int64_t conn, ss_tls_plain *plain);
  * Shows what is to be encrypted next. */
 int ss_tls_push(ss_loop *loop, int64_t conn, const char *data, int64_t length, int64_t taken, int goodbye,
                 ss_tls_plain *plain);
+enum { SS_TLS_WORDS = 3 }; /* of a record of the following two */
+/* Connections of a listener with plaintext to encrypt now, `most` at the most: handle, address and length of what
+ * ss_tls_peek would show; length 0: it is to be asked. Python takes them until it returns 0. */
+int64_t ss_tls_writers(ss_loop *loop, int listener, int64_t *records, int64_t most);
+/* ss_tls_push for many: handle, length and `taken` of each, whose ciphertexts are `data`, one behind the other. */
+int ss_tls_push_all(ss_loop *loop, const int64_t *records, int64_t count, const char *data, int64_t length);
 /* The peer broke TLS; an alert was pushed before. The connection ends. */
 int ss_tls_fail(ss_loop *loop, int64_t conn);
 /* Instead of a handshake HTTP came: answers in the clear, and ends. */

@@ -119,7 +119,7 @@ static void begin_flush(ss_loop *loop, ss_conn *conn, bool goodbye) {
     else
         ss_progress_await_room(loop, conn);
     if (conn->stream.tls)
-        ss_tls_ask(loop, &conn->stream, SS_TLS_WRITE);
+        ss_tls_ask_to_write(loop, &conn->stream);
     if (ss_body_pending(conn) && conn->stream.io.ready & SS_READ)
         ss_pending_add(loop, &conn->stream.io); /* who sends all of it before it reads must get on */
 }

@@ -25,6 +25,7 @@
 /* ---- what all streams of a loop share ---- */
 
 static const ss_class endings_class = {.name = "endings of TLS", .ready = ss_tls_tell_ended};
+static const ss_class writing_class = {.name = "writers of TLS", .ready = ss_tls_tell_writers};
 
 static void streams_free(ss_loop *loop, ss_guest *guest) {
     ss_streams *streams = (ss_streams *)guest;
@@ -34,6 +35,7 @@ static void streams_free(ss_loop *loop, ss_guest *guest) {
     free(streams->closed_polls);
     ss_tls_forget_ended(loop);
     ss_pending_remove(loop, &streams->endings);
+    ss_pending_remove(loop, &streams->writing);
     ss_buffers_free(streams);
     free(streams->batch);
     if (streams->reserve_fd >= 0)
@@ -57,6 +59,7 @@ ss_streams *ss_streams_make(ss_loop *loop) {
         return NULL;
     streams->guest.free = streams_free;
     streams->endings.class = &endings_class;
+    streams->writing.class = &writing_class;
     streams->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     loop->guest = &streams->guest;
     expect_large_blocks();

@@ -85,7 +85,7 @@ static ssize_t send_now(ss_stream *stream, struct iovec *pieces, size_t count, b
 /* Something could not leave: who tells when it can? */
 static void await_room(ss_loop *loop, ss_stream *stream) {
     if (stream->tls)
-        ss_tls_ask(loop, stream, SS_TLS_WRITE);
+        ss_tls_ask_to_write(loop, stream);
     else
         stream->io.ready &= (uint8_t)~SS_WRITE;
 }

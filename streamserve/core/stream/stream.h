@@ -62,13 +62,14 @@ typedef struct {
 /* ---- TLS: a transport in memory (tls.c) ---- */
 
 typedef struct ss_tls {
-    struct ss_tls *next; /* in streams->endings */
-    ss_stream *stream;   /* NULL once it is over */
+    struct ss_tls *next;      /* in streams->tls_ended, once it is over; before, in tls_writers */
+    struct ss_tls *previous;  /* in streams->tls_writers */
     int64_t handle;      /* of its connection, also when that is gone */
     int listener;        /* its number */
     ss_output out;       /* ciphertext */
-    uint8_t wants;       /* enum ss_tls_want: what Python is to be asked... */
-    uint8_t told;        /* ...and what it was asked and has not answered */
+    bool wants;          /* Python is to be asked for what the peer sent... */
+    bool told;           /* ...or was, and has not answered */
+    bool writes;         /* it is in streams->tls_writers */
     bool known;          /* Python was told of it, so it must be told of the end */
     bool open;           /* the handshake is complete */
     bool opened;         /* ...and the protocol has not seen to it yet */
@@ -90,6 +91,7 @@ typedef struct {
     void (*stopping)(ss_loop *loop, ss_stream *stream); /* the server stops: ends what idles. May free */
     bool (*unfinished)(const ss_stream *stream);        /* has it something to finish before a stop is complete? */
     void (*close)(ss_loop *loop, ss_stream *stream);    /* at once. Frees */
+    bool (*idles)(const ss_stream *stream); /* needs no turn when bytes have left. NULL: it may need one */
 } ss_protocol;
 
 struct ss_stream {
@@ -149,12 +151,14 @@ typedef struct {
     int64_t held_bytes;      /* allocated for input and output of all connections */
     ss_io endings;           /* on the pending list while tls_ended is not empty; it has no slot */
     ss_tls *tls_ended;       /* connections that are over, which Python is to be told */
-    int64_t peers_poll;      /* the poll that `peers` and `refused` are of */
+    ss_io writing; /* on the pending list while a listener's port may not know of its tls_writers; no slot */
+    ss_tls *tls_writers, *tls_last_writer; /* connections with plaintext that Python may encrypt now */
+    int64_t peers_poll; /* the poll that `peers` and `refused` are of */
     uint32_t peer_count, refused_count;
-    void *batch;             /* owned, one block of memory: what a protocol reports in a poll */
+    void *batch; /* owned, one block of memory: what a protocol reports in a poll */
     char peers[SS_PEERS * SS_PEER_BYTES];
     ss_peer refused[SS_REFUSED_PEERS];
-    uint32_t refused_text;   /* bytes used of refused_lines */
+    uint32_t refused_text; /* bytes used of refused_lines */
     char refused_lines[SS_REFUSED_TEXT];
     char scratch[SS_SCRATCH];
 } ss_streams;
@@ -218,13 +222,14 @@ int ss_file_flush(ss_loop *loop, ss_stream *stream, ss_segment *file); /* answer
 /* tls.c */
 int ss_tls_open(ss_loop *loop, ss_stream *stream);
 void ss_tls_close(ss_loop *loop, ss_stream *stream);
-void ss_tls_ask(ss_loop *loop, ss_stream *stream, enum ss_tls_want what);
+void ss_tls_ask_to_write(ss_loop *loop, ss_stream *stream);
 int64_t ss_tls_receive(ss_loop *loop, ss_stream *stream);
 bool ss_tls_readable(ss_loop *loop, ss_stream *stream);
 int ss_tls_flush(ss_loop *loop, ss_stream *stream);
 int ss_tls_turn(ss_loop *loop, ss_stream *stream); /* SS_OK: go on; SS_NEED_DATA: the handshake does; SS_ERROR */
 bool ss_tls_owes_goodbye(const ss_stream *stream);
 void ss_tls_tell_ended(ss_loop *loop, ss_io *endings);
+void ss_tls_tell_writers(ss_loop *loop, ss_io *writing);
 void ss_tls_forget_ended(ss_loop *loop);
 
 /* Peers are those of one poll. */

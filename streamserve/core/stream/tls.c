@@ -17,6 +17,11 @@
  * read the event: there the question waits on the pending list. So does what Python's
  * answers mean for the protocol above: its turn comes with the next poll.
  *
+ * Those who have something to encrypt are one list, and one event for each listener: a
+ * broadcast makes writers of a thousand connections at once, which Python takes together
+ * (ss_tls_writers) and answers together (ss_tls_push_all). Who joins a list of which its
+ * listener has been told needs no event; Python empties the list, or is told again.
+ *
  * An end is told to Python by SS_TLS_ENDED, also one that Python made, so that
  * it forgets what it keeps. Ends wait in streams->tls_ended for the next poll. */
 
@@ -25,6 +30,7 @@
 #include <stdlib.h>
 
 #define ENDS_PER_POLL 128
+#define WRITERS_PER_POLL 16 /* events that tell of writers */
 #define MOST_UNSENT 524288 /* bytes of ciphertext: only a peer that makes us answer and reads nothing gets there */
 
 int ss_tls_open(ss_loop *loop, ss_stream *stream) {
@@ -38,11 +44,21 @@ int ss_tls_open(ss_loop *loop, ss_stream *stream) {
     return SS_OK;
 }
 
+static void leave_writers(ss_streams *streams, ss_tls *tls) {
+    if (!tls->writes)
+        return;
+    *(tls->previous ? &tls->previous->next : &streams->tls_writers) = tls->next;
+    *(tls->next ? &tls->next->previous : &streams->tls_last_writer) = tls->previous;
+    tls->next = tls->previous = NULL;
+    tls->writes = false;
+}
+
 /* From now on the stream is a plain one. */
 void ss_tls_close(ss_loop *loop, ss_stream *stream) {
     ss_streams *streams = ss_streams_of(loop);
     ss_tls *tls = stream->tls;
     stream->tls = NULL;
+    leave_writers(streams, tls);
     ss_out_release(loop, &tls->out);
     if (tls->known) {
         tls->next = streams->tls_ended;
@@ -84,26 +100,51 @@ void ss_tls_forget_ended(ss_loop *loop) {
 /* ---- asking Python ---- */
 
 static void tell(ss_loop *loop, ss_tls *tls) {
-    emit(loop, tls, tls->wants);
-    tls->told |= tls->wants;
-    tls->wants = 0;
-    tls->known = true;
+    emit(loop, tls, SS_TLS_READ);
+    tls->wants = false;
+    tls->told = tls->known = true;
 }
 
-void ss_tls_ask(ss_loop *loop, ss_stream *stream, enum ss_tls_want what) {
+static void ask_to_read(ss_loop *loop, ss_stream *stream) {
     ss_tls *tls = stream->tls;
-    if ((tls->wants | tls->told) & what || (what == SS_TLS_WRITE && !tls->open))
+    if (tls->wants || tls->told)
         return;
-    tls->wants |= (uint8_t)what;
+    tls->wants = true;
     if (loop->polling)
         tell(loop, tls);
     else
         ss_pending_add(loop, &stream->io);
 }
 
-static void answered(ss_tls *tls, unsigned what) {
-    tls->wants &= (uint8_t)~what;
-    tls->told &= (uint8_t)~what;
+void ss_tls_ask_to_write(ss_loop *loop, ss_stream *stream) {
+    ss_streams *streams = ss_streams_of(loop);
+    ss_tls *tls = stream->tls, *last = streams->tls_last_writer;
+    if (tls->writes || !tls->open)
+        return;
+    tls->writes = true;
+    tls->next = NULL;
+    tls->previous = last;
+    *(last ? &last->next : &streams->tls_writers) = tls;
+    streams->tls_last_writer = tls;
+    if (!last && loop->polling)
+        emit(loop, tls, SS_TLS_WRITE);
+    else if (!last || last->listener != tls->listener)
+        ss_pending_add(loop, &streams->writing);
+}
+
+/* The turn of streams->writing on the pending list: an event for each run of one listener's writers. */
+void ss_tls_tell_writers(ss_loop *loop, ss_io *writing) {
+    int listener = -1, told = 0;
+    for (const ss_tls *tls = ss_streams_of(loop)->tls_writers; tls; tls = tls->next) {
+        if (tls->listener == listener)
+            continue;
+        if (told++ == WRITERS_PER_POLL) {
+            ss_pending_add(loop, writing);
+            return;
+        }
+        listener = tls->listener;
+        emit(loop, tls, SS_TLS_WRITE);
+    }
 }
 
 /* What ss_socket_receive is here: the bytes come by ss_tls_feed, into the read buffer. */
@@ -113,7 +154,7 @@ int64_t ss_tls_receive(ss_loop *loop, ss_stream *stream) {
         return SS_BROKEN;
     if (tls->ended)
         return 0;
-    ss_tls_ask(loop, stream, SS_TLS_READ);
+    ask_to_read(loop, stream);
     return SS_WAIT;
 }
 
@@ -132,7 +173,7 @@ int ss_tls_flush(ss_loop *loop, ss_stream *stream) {
     if (tls->out.first && stream->io.ready & SS_WRITE && ss_out_flush(loop, stream, &tls->out) == SS_ERROR)
         return SS_ERROR;
     if (tls->open && !tls->out.first && stream->out.first)
-        ss_tls_ask(loop, stream, SS_TLS_WRITE);
+        ss_tls_ask_to_write(loop, stream);
     return ss_stream_unsent(stream) ? SS_NEED_DATA : SS_OK;
 }
 
@@ -146,7 +187,7 @@ int ss_tls_turn(ss_loop *loop, ss_stream *stream) {
     if (stream->dead)
         return SS_ERROR;
     if (!tls->open && stream->io.ready & SS_READ)
-        ss_tls_ask(loop, stream, SS_TLS_READ);
+        ask_to_read(loop, stream);
     return tls->open ? SS_OK : SS_NEED_DATA;
 }
 
@@ -169,7 +210,7 @@ int64_t ss_tls_take(ss_loop *loop, int64_t handle, char *into, int64_t capacity)
         return SS_GONE;
     if (capacity <= 0)
         return SS_MISUSE;
-    answered(stream->tls, SS_TLS_READ);
+    stream->tls->wants = stream->tls->told = false;
     int64_t count = ss_socket_receive(stream, into, (size_t)capacity);
     if (stream->io.ready & SS_READ) /* there is more, and what came may not be a whole record */
         ss_pending_add(loop, &stream->io);
@@ -212,7 +253,7 @@ int ss_tls_peek(ss_loop *loop, int64_t handle, ss_tls_plain *plain) {
     *plain = (ss_tls_plain){0};
     if (!stream)
         return SS_GONE;
-    answered(stream->tls, SS_TLS_WRITE);
+    leave_writers(ss_streams_of(loop), stream->tls);
     look(stream, plain);
     return SS_OK;
 }
@@ -239,6 +280,12 @@ static int transmit(ss_loop *loop, ss_stream *stream, const char *data, size_t l
     return ss_out_append(loop, &tls->out, &piece, 1, sent > 0 ? (size_t)sent : 0);
 }
 
+/* Whom nothing concerns that a push has changed needs no turn: most recipients of a broadcast. */
+static bool idles(const ss_stream *stream) {
+    bool (*protocol_idles)(const ss_stream *) = ss_protocol_of(stream)->idles;
+    return protocol_idles && protocol_idles(stream);
+}
+
 int ss_tls_push(ss_loop *loop, int64_t handle, const char *data, int64_t length, int64_t taken, int goodbye,
                 ss_tls_plain *plain) {
     ss_stream *stream = find(loop, handle);
@@ -251,9 +298,47 @@ int ss_tls_push(ss_loop *loop, int64_t handle, const char *data, int64_t length,
     stream->tls->goodbye |= goodbye != 0;
     if (length && !stream->dead && transmit(loop, stream, data, (size_t)length) != SS_OK)
         return lost(loop, stream);
-    ss_pending_add(loop, &stream->io);
+    if (stream->dead || ss_stream_unsent(stream) || !idles(stream))
+        ss_pending_add(loop, &stream->io);
     look(stream, plain);
     return SS_OK;
+}
+
+/* ---- many at once ---- */
+
+int64_t ss_tls_writers(ss_loop *loop, int listener, int64_t *records, int64_t most) {
+    ss_streams *streams = ss_streams_of(loop);
+    int64_t count = 0;
+    ss_tls *next;
+    for (ss_tls *tls = streams->tls_writers; tls && count < most; tls = next) {
+        next = tls->next;
+        if (tls->listener != listener)
+            continue;
+        leave_writers(streams, tls);
+        ss_tls_plain plain;
+        look(find(loop, tls->handle), &plain);
+        int64_t *record = records + SS_TLS_WORDS * count++;
+        record[0] = tls->handle;
+        record[1] = (int64_t)(intptr_t)plain.data;
+        record[2] = plain.goodbye ? 0 : plain.length;
+    }
+    if (streams->tls_writers)
+        ss_pending_add(loop, &streams->writing);
+    return count;
+}
+
+int ss_tls_push_all(ss_loop *loop, const int64_t *records, int64_t count, const char *data, int64_t length) {
+    ss_tls_plain plain;
+    for (const int64_t *record = records; count--; record += SS_TLS_WORDS) {
+        if (record[1] < 0 || record[1] > length)
+            return SS_MISUSE;
+        (void)ss_tls_push(loop, record[0], data, record[1], record[2], 0, &plain); /* a failure: its turn comes */
+        if (plain.length)
+            ss_tls_ask_to_write(loop, find(loop, record[0]));
+        data += record[1];
+        length -= record[1];
+    }
+    return length ? SS_MISUSE : SS_OK;
 }
 
 int ss_tls_fail(ss_loop *loop, int64_t handle) {

@@ -76,7 +76,7 @@ static void go_on_flushing(ss_loop *loop, ss_ws *ws) {
     else if (ss_stream_unsent(stream))
         return;
     else if (stream->tls && ss_tls_owes_goodbye(stream))
-        ss_tls_ask(loop, stream, SS_TLS_WRITE);
+        ss_tls_ask_to_write(loop, stream);
     else
         begin_linger(loop, ws);
 }
@@ -294,6 +294,12 @@ static void close_stream(ss_loop *loop, ss_stream *stream) {
     close_now(loop, (ss_ws *)stream);
 }
 
+static bool idles(const ss_stream *stream) {
+    const ss_ws *ws = (const ss_ws *)stream;
+    return ws->state == SS_WS_OPEN && !ws->code && !ws->want_drain && !ws->taken && !ws->in_frame &&
+           !(stream->io.ready & SS_READ) && !ss_stream_unread(stream);
+}
+
 static void free_io(ss_loop *loop, ss_io *io) {
     close_now(loop, (ss_ws *)io);
 }
@@ -310,4 +316,5 @@ const ss_protocol ss_websocket = {
     .stopping = stopping,
     .unfinished = unfinished,
     .close = close_stream,
+    .idles = idles,
 };
