@@ -54,7 +54,7 @@ def main() -> int:
     elif options.what in ("slowloris", "beside"):
         return _latencies(options, facts, server_core, load_core)
     elif options.what == "tls":
-        for name in options.case or list(tls.CASES):
+        for name in options.case or tls.NAMES:
             results.append(tls.measure(name, options.rounds, options.seconds, options.python, server_core, load_core))
             print("\n" + report.table(results[-1]), flush=True)
     elif options.what in ("websocket", "socketio"):
@@ -122,8 +122,10 @@ def parser() -> argparse.ArgumentParser:
     green.add_argument(
         "--case", action="append", choices=list(greenlets.CASES), help="repeatable; default: all of them"
     )
-    secure = commands.add_parser("tls", help="CPU per response over TLS, against nginx")
-    secure.add_argument("--case", action="append", choices=list(tls.CASES), help="repeatable; default: all of them")
+    secure = commands.add_parser(
+        "tls", help="CPU over TLS: responses against nginx, handshakes against uvicorn, a broadcast"
+    )
+    secure.add_argument("--case", action="append", choices=tls.NAMES, help="repeatable; default: all of them")
     secure.add_argument("--seconds", type=int, default=4, help="of load per sample; default: %(default)s")
     sockets = commands.add_parser("websocket", help="CPU per message and memory per connection of WebSocket servers")
     events = commands.add_parser("socketio", help="CPU per event and memory per client of Socket.IO servers")

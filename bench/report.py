@@ -56,8 +56,10 @@ COLUMNS = {
     "tls13-1m": LOAD_COLUMNS[:2],
     "tls12-1m": LOAD_COLUMNS[:2],
     "tls13-1k": LOAD_COLUMNS[:2],
+    "tls13-resumed": LOAD_COLUMNS[:2],
     **dict.fromkeys(
-        ("ws-echo", "ws-receive", "ws-burst", "ws-broadcast", "ws-large"), (Column("busy %", "busy", 100),)
+        ("ws-echo", "ws-receive", "ws-burst", "ws-broadcast", "ws-large", "sio-broadcast-tls"),
+        (Column("busy %", "busy", 100),),
     ),
     **dict.fromkeys(("idle", "ws-idle"), RSS_COLUMNS),
     "many": (Column("us alone", "alone_us", 1, 2), Column("us crowded", "crowded_us", 1, 2)),
@@ -126,7 +128,7 @@ def _row(result: Result, subject: str, version: str, columns: Sequence[Column]) 
     cells += [number(summary.quiet, digits), str(summary.count), number(ratio, 2), _with_error(pairs)]
     for column in columns:
         cells.append(number(column.factor * detail(subject, result.samples, column.key), column.digits))
-    return [*cells, verdict(result.case, subject, summary.median, ratio)]
+    return [*cells, verdict(result.case, subject, summary.median, ratio, ours.median - summary.median)]
 
 
 def _with_error(pairs: Paired) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bench.server import free_port, pinned
 from bench.websocket_peers import Ready
 
 START_SECONDS = 30.0
+IN_PYTHON = ("plain", "tls")  # what sio_load.py takes
 
 
 class Load(Holder):
@@ -88,8 +90,9 @@ def loading(server: Server, connections: int, core: int) -> Iterator[Load]:
     Raises:
         PeerUnavailable: It did not within START_SECONDS, ended, or refused a handshake.
     """
-    words = [str(compiled("ws_load")), str(server.port), str(connections), server.load]
-    command = pinned(core, [word for word in words if word])
+    words = [str(server.port), str(connections), server.load]
+    program = [sys.executable, "-m", "bench.sio_load"] if server.load in IN_PYTHON else [str(compiled("ws_load"))]
+    command = pinned(core, [*program, *(word for word in words if word)])
     deadline = time.monotonic() + START_SECONDS
     while True:
         with _started(command) as process:

@@ -29,7 +29,7 @@ class Subject:
         npm: The same for npm.
         environ: Added to its environment.
         left_out: Cases that it cannot take part in, and why.
-        load: What ws_load speaks to it: nothing more than WebSocket, or socketio.
+        load: What ws_load speaks to it: nothing more than WebSocket, or socketio; plain or tls: what sio_load does.
     """
 
     name: str

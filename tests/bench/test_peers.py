@@ -20,13 +20,13 @@ from bench.server import running
 from bench.socketio import CASES as SOCKETIO_CASES
 from bench.socketio_peers import SUBJECTS as SOCKETIO_SUBJECTS
 from bench.tls import CASES as TLS_CASES
-from bench.tls import SUBJECTS as TLS_SUBJECTS
+from bench.tls import UVICORN
 from bench.websocket import CASES as WEBSOCKET_CASES
 from bench.websocket_peers import SUBJECTS as WEBSOCKET_SUBJECTS
 
 
 def test_every_requirement_is_pinned_exactly() -> None:
-    for peer in PEERS.values():
+    for peer in [*PEERS.values(), UVICORN]:
         assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in peer.requirements), peer.name
 
 
@@ -39,7 +39,7 @@ def test_every_peer_either_sleeps_or_says_why_not() -> None:
 def test_goals_name_cases_and_peers_that_exist() -> None:
     for case, peer in [*RATIOS, *VALUES]:
         if case in TLS_CASES:
-            assert peer in TLS_SUBJECTS
+            assert peer == TLS_CASES[case].peer
         elif case in WEBSOCKET_CASES:
             assert peer in WEBSOCKET_SUBJECTS or (peer == "single" and WEBSOCKET_CASES[case].beside)
         elif case in SOCKETIO_CASES:
