@@ -67,7 +67,8 @@ typedef struct {
  * over, the handle stays. SS_MISUSE: the response has begun, or the request has a body. After this and any other
  * failure the request is still Python's. */
 int ss_ws_upgrade(ss_loop *loop, int64_t conn, const char *head, int64_t length, const ss_ws_config *config);
-/* Sends a message. The first of a turn of the loop leaves at once, those that follow at its end, together.
+/* Sends a message. The first of a turn of the loop leaves at once, those that follow at its end, together; where the
+ * turn has messages of many peers, the answers to others than the first leave sixteen at a time.
  * Returns the bytes now queued, SS_GONE (also after a Close), SS_BROKEN, SS_MISUSE, SS_ELSEWHERE. At or above
  * high_water park until SS_EVENT_DRAINED. flags: 0 or SS_WS_COMPRESSED. */
 int64_t ss_ws_send(ss_loop *loop, int64_t conn, int opcode, const char *data, int64_t length, int flags);

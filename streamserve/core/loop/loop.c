@@ -100,6 +100,10 @@ static void dispatch_fired(ss_loop *loop, const ss_fired *fired, int count) {
 
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
     ss_fired fired[SS_BATCH];
+    void (*turn_ends)(ss_loop *) = loop->turn_ends;
+    loop->turn_ends = NULL;
+    if (turn_ends)
+        turn_ends(loop);
     loop->request_count = loop->event_count = loop->message_count = 0;
     loop->polls++;
     loop->polling = true;
@@ -209,6 +213,7 @@ fail:
  * still holds it is answered SS_GONE. The backend goes first: a child shares the
  * parent's epoll set, and removing from it there would remove from the parent's. */
 void ss_loop_abandon(ss_loop *loop) {
+    loop->turn_ends = NULL;
     loop->backend->close(loop);
     if (loop->guest)
         loop->guest->free(loop, loop->guest);

@@ -120,6 +120,7 @@ struct ss_loop {
     ss_guest *guest;       /* owned; NULL: none came */
     const char *violation; /* what a guest did that its rules do not allow, for ss_verify */
 
+    void (*turn_ends)(ss_loop *loop); /* called once, when the next poll begins; NULL: nothing was put off till then */
     int64_t polls; /* ever: also the name of the poll that runs, or ran last */
     uint32_t request_count, event_count, message_count;
     int64_t requests[SS_BATCH * SS_REQUEST_WORDS];
@@ -134,7 +135,7 @@ static inline int64_t ss_io_handle(const ss_io *io) {
 int ss_io_open(ss_loop *loop, ss_io *io, int fd, const ss_class *class, int directions);
 int ss_io_widen(ss_loop *loop, ss_io *io, int directions);
 void ss_io_close(ss_loop *loop, ss_io *io, bool closing); /* closing: the fd itself is closed right after */
-ss_io *ss_io_find(const ss_loop *loop, int64_t handle);   /* of any class; NULL: gone */
+ss_io *ss_io_find(const ss_loop *loop, int64_t handle); /* of any class; NULL: gone */
 void ss_slots_free(ss_loop *loop);
 void ss_pending_add(ss_loop *loop, ss_io *io);
 void ss_pending_remove(ss_loop *loop, ss_io *io);

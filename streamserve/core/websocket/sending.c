@@ -1,14 +1,14 @@
 /* What Python asks of a WebSocket: messages out, Close, and who is read.
  *
- * The first message of a turn of the loop leaves at once. What follows in the same turn is
+ * The first message of a turn of the loop leaves at once. What follows in the same turn for the same peer is
  * queued, and leaves together when the next poll begins: many small messages are one system call.
- * To a peer of which this turn has several messages, the first one waits too: see records.c. */
+ * To a peer of which this turn has several messages, the first one waits too: see records.c. And where the turn has
+ * messages of many peers, the answers to some of them leave one behind the other: see holding.c. */
 
 #include "websocket/websocket.h"
 
 #define LAST 0x80        /* FIN: every message of ours is one frame */
 #define COMPRESSED 0x40  /* RSV1 */
-#define LONGEST_HEADER 10
 #define TOGETHER 16384 /* bytes of one turn that wait for its end */
 #define ONE_PIECE 1024 /* bytes: copying a shorter message behind its header costs less than sendmsg does */
 
@@ -30,7 +30,10 @@ static bool sent_in_turn(const ss_loop *loop, ss_ws *ws) {
 /* SS_OK, or SS_BROKEN: the stream is dead. */
 int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length) {
     ss_stream *stream = &ws->stream;
-    char start[LONGEST_HEADER + ONE_PIECE];
+    bool again = sent_in_turn(loop, ws);
+    if (ss_ws_hold(loop, ws, first, data, length, again))
+        return SS_OK;
+    char start[SS_WS_SENT_HEADER + ONE_PIECE];
     struct iovec pieces[2] = {
         {.iov_base = start, .iov_len = ss_ws_header_put(start, first, length)},
         {.iov_base = (char *)(uintptr_t)data, .iov_len = length},
@@ -42,7 +45,6 @@ int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t
         pieces[0].iov_len += length;
         count = 1;
     }
-    bool again = sent_in_turn(loop, ws);
     if (!again || stream->tls)
         return ss_stream_send(loop, stream, pieces, count, false);
     if (ss_out_append(loop, &stream->out, pieces, count, 0) != SS_OK) {
@@ -138,7 +140,7 @@ const char *ss_ws_take(ss_loop *loop, int64_t handle) {
 /* ---- to many at once ---- */
 
 ss_frame *ss_ws_frame_new(int opcode, const char *data, int64_t length, int flags) {
-    char header[LONGEST_HEADER];
+    char header[SS_WS_SENT_HEADER];
     if (!sendable(opcode, length))
         return NULL;
     size_t size = ss_ws_header_put(header, first_byte(opcode, flags), (uint64_t)length);
@@ -162,6 +164,8 @@ static int deliver(ss_loop *loop, ss_ws *ws, ss_frame *frame) {
     if (overfull(loop, ws, frame->length))
         return stream->dead ? SS_GONE : SS_WAIT;
     bool again = sent_in_turn(loop, ws) && !stream->tls;
+    if (again)
+        ss_ws_let_go(loop);
     int answer = (again || stream->out.first) && !stream->tls ? ss_out_append_frame(loop, &stream->out, frame, 0)
                                                               : ss_stream_send_frame(loop, stream, frame);
     if (again && answer == SS_OK)

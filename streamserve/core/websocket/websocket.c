@@ -291,6 +291,7 @@ static bool unfinished(const ss_stream *stream) {
 }
 
 static void close_stream(ss_loop *loop, ss_stream *stream) {
+    ss_ws_let_go(loop);
     close_now(loop, (ss_ws *)stream);
 }
 

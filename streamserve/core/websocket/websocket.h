@@ -63,8 +63,19 @@ _Static_assert(sizeof(ss_ws) <= 240, "an idle WebSocket takes more: see whether 
 
 extern const ss_protocol ss_websocket; /* websocket.c */
 
-/* What the WebSockets of a loop share: the records of one poll. */
+#define SS_WS_SENT_HEADER 10 /* bytes at most: without a mask */
+#define SS_WS_HELD 16        /* messages at most that are kept: the first waits for the handlers of the others */
+#define SS_WS_HELD_SIZE 1024 /* bytes of such a message at most */
+
+/* What the WebSockets of a loop share: the records of one poll, and what is sent in its turn; see holding.c. */
 typedef struct ss_ws_batch {
+    int64_t sent_poll; /* the poll in whose turn one of them sent something */
+    uint32_t held_count;
+    struct {
+        int64_t handle;
+        size_t length;
+        char frame[SS_WS_SENT_HEADER + SS_WS_HELD_SIZE];
+    } held[SS_WS_HELD];
     int64_t poll; /* of which the records are */
     uint32_t used;  /* bytes of payloads */
     uint32_t kinds; /* of the records: a bit for each opcode; the lowest: one that is unlike the others */
@@ -104,6 +115,11 @@ bool ss_ws_report_close(ss_loop *loop, ss_ws *ws, unsigned code, const char *rea
 int ss_ws_read(ss_loop *loop,
                ss_ws *ws); /* SS_NEED_DATA; SS_OK: there is more to do; SS_ERROR: ws->code says how it ends */
 void ss_ws_message_release(ss_loop *loop, ss_ws *ws);
+
+/* holding.c */
+bool ss_ws_hold(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length,
+                bool again); /* false: it is to be sent or queued; again: something was in this turn */
+void ss_ws_let_go(ss_loop *loop);
 
 /* sending.c */
 int ss_ws_transmit(ss_loop *loop, ss_ws *ws, int first, const char *data, size_t length); /* SS_OK or SS_BROKEN */
