@@ -15,7 +15,14 @@ from streamserve.errors import ConfigurationError
 from streamserve.logs.server_log import configure_logging
 from streamserve.settings import Entry, Settings, entries
 from streamserve.settings.other_servers import BORROWED, SHORT_FLAGS, BorrowedFlag
-from streamserve.settings.sources import closest, read_settings, tell_unknown_variables, to_toml, toml_value
+from streamserve.settings.sources import (
+    closest,
+    read_settings,
+    tell_public_secrets,
+    tell_unknown_variables,
+    to_toml,
+    toml_value,
+)
 
 __all__ = ["main"]
 
@@ -202,6 +209,7 @@ def _run(config: str | None, check_config: bool, print_config: bool, **flags: An
     settings = read_settings(_in_our_words(flags), os.environ, config)
     configure_logging(settings.log_level, settings.log_config)  # before what importing the application has to say
     tell_unknown_variables(os.environ)
+    tell_public_secrets(settings)
     if print_config:
         click.echo(to_toml(settings))
     if check_config:

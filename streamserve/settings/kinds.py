@@ -25,6 +25,7 @@ __all__ = [
     "log_format",
     "mode",
     "networks",
+    "secret",
     "size",
     "switch",
     "text",
@@ -44,6 +45,7 @@ class Kind:
         unit: Appended to the help, "" where the help says it all.
         several: Whether the flag may be repeated and the key takes a list.
         empty: Whether the empty text is a value; if not, an empty environment variable counts as not set.
+        hidden: Whether nobody may see the value: no message, no representation and no print shows it.
     """
 
     read: Callable[[object], object]
@@ -51,6 +53,7 @@ class Kind:
     unit: str = ""
     several: bool = False
     empty: bool = False
+    hidden: bool = False
 
 
 def text(remedy: str, *, metavar: str = "TEXT", pattern: str = r"[^\x00-\x1f\x7f\ud800-\udfff]*") -> Kind:
@@ -62,6 +65,22 @@ def text(remedy: str, *, metavar: str = "TEXT", pattern: str = r"[^\x00-\x1f\x7f
         return value
 
     return Kind(read, metavar, empty=True)
+
+
+LONGEST_SECRET = 1024  # bytes: OpenSSL takes no longer password
+
+
+def secret(remedy: str) -> Kind:
+    """A text that is nobody's business."""
+    plain = text(remedy)
+
+    def read(value: object) -> str:
+        word = str(plain.read(value))
+        if len(word.encode()) > LONGEST_SECRET:
+            raise ConfigurationError(f"is longer than {LONGEST_SECRET} bytes; {remedy}")
+        return word
+
+    return Kind(read, "PASSWORD", empty=True, hidden=True)
 
 
 def choice(*choices: str) -> Kind:

@@ -99,6 +99,7 @@ BORROWED = (
     BorrowedFlag(("--ssl-version",), "write --tls-min 1.2 or 1.3"),
     BorrowedFlag(("--ssl-certfile",), "", setting="certfile"),
     BorrowedFlag(("--ssl-keyfile",), "", setting="keyfile"),
+    BorrowedFlag(("--ssl-keyfile-password",), "", setting="keyfile_password"),
     BorrowedFlag(
         ("--reload",),
         "there is no reloader; a watcher restarts it, such as `watchfiles 'streamserve module:app'`",

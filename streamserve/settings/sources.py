@@ -13,7 +13,7 @@ from streamserve.errors import ConfigurationError
 from streamserve.settings.other_servers import remedy_for
 from streamserve.settings.table import Entry, Settings, entries
 
-__all__ = ["closest", "read_settings", "tell_unknown_variables", "to_toml", "toml_value"]
+__all__ = ["closest", "read_settings", "tell_public_secrets", "tell_unknown_variables", "to_toml", "toml_value"]
 
 _log = logging.getLogger("streamserve")
 
@@ -50,7 +50,12 @@ def to_toml(settings: Settings) -> str:
         if entry.group != group:
             group = entry.group
             lines += ["", f"# {group}"]
-        lines.append(f"{entry.name} = {toml_value(getattr(settings, entry.name))}  # {settings.origin(entry.name)}")
+        value = getattr(settings, entry.name)
+        origin = settings.origin(entry.name)
+        if entry.kind.hidden and value:
+            lines.append(f"# {entry.name} is set, and not shown  # {origin}")
+        else:
+            lines.append(f"{entry.name} = {toml_value(value)}  # {origin}")
     return "\n".join(lines[1:])
 
 
@@ -98,6 +103,17 @@ def _reject_misspelt(variable: str, by_variable: Mapping[str, Entry]) -> None:
     match = difflib.get_close_matches(variable, [*by_variable, CONFIG_VARIABLE], n=1, cutoff=0.9)
     if match:
         raise ConfigurationError(f"unknown environment variable {variable}; did you mean {match[0]}?")
+
+
+def tell_public_secrets(settings: Settings) -> None:
+    """Warns of each secret that stands on the command line, where others can read it."""
+    for entry in entries():
+        if entry.kind.hidden and settings.origins.get(entry.name) == entry.given_as:
+            _log.warning(
+                "%s stands on the command line, which everybody on this machine can read (ps); give it by %s or a file",
+                entry.name,
+                entry.variable,
+            )
 
 
 def tell_unknown_variables(environ: Mapping[str, str]) -> None:

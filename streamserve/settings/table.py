@@ -26,6 +26,7 @@ from streamserve.settings.kinds import (
     mode,
     networks,
     origins,
+    secret,
     size,
     switch,
     text,
@@ -44,7 +45,7 @@ def setting(default: Any, kind: Kind, group: str, help: str) -> Any:
         group: The heading under which help and documentation list it.
         help: One or two sentences; the flag, the variable and the key are added by who shows it.
     """
-    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+    return field(default=default, repr=not kind.hidden, metadata={"kind": kind, "group": group, "help": help})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,9 @@ class Settings:
         "Speak TLS, with this certificate and its chain (PEM). Given again: another; the name asked for chooses.")
     keyfile: tuple[str, ...] = setting((), files(), "TLS",
         "The private key (PEM) of each certfile, in their order. None: the certfiles hold the keys too.")
+    keyfile_password: str = setting("", secret("give the password of the encrypted keyfiles"), "TLS",
+        "The password of encrypted keyfiles, one for all. Give it by the variable or a file: everybody on the machine"
+        " can read a command line (ps).")
     ca_certs: str = setting("", text("give a file", metavar="FILE"), "TLS",
         "Who may sign the certificates of clients (PEM).")
     client_cert: Literal["none", "optional", "required"] = setting(
@@ -233,6 +237,8 @@ class Settings:
     def _named(self, entry: "Entry", given: object) -> str:
         if entry.kind.several:  # its problems name the item that is wrong
             return f"{entry.name} ({self.origin(entry.name)}):"
+        if entry.kind.hidden:
+            return f"{entry.name} ({self.origin(entry.name)})"
         return f"{entry.name}={_shown(given)} ({self.origin(entry.name)})"
 
     def origin(self, name: str) -> str:

@@ -7,6 +7,7 @@ began with, new ones get the new.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from _ssl import _test_decode_cert  # type: ignore[attr-defined]  # the only reader of certificates in the stdlib
 from typing import Any
@@ -16,6 +17,8 @@ from streamserve.settings import Settings
 
 ALPN = ["http/1.1"]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_HEADERS = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----\s+[A-Za-z-]+:")
+_MOST_BYTES = 1 << 20  # that are looked at of a file
 _CLIENTS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
@@ -27,7 +30,7 @@ def load_certificates(settings: Settings) -> Certificates | None:
     """
     origin = settings.origin
     defaults = Settings()
-    for name in ("keyfile", "ca_certs", "client_cert", "ciphers"):
+    for name in ("keyfile", "keyfile_password", "ca_certs", "client_cert", "ciphers"):
         if not settings.certfile and getattr(settings, name) != getattr(defaults, name):
             raise ConfigurationError(f"{name} ({origin(name)}) is for TLS, which needs a certfile; give one")
     if settings.keyfile and len(settings.keyfile) != len(settings.certfile):
@@ -45,7 +48,7 @@ class Certificates:
     """The certificates of a server, as its settings name them.
 
     Args:
-        settings: certfile, keyfile, ca_certs, client_cert, tls_min and ciphers.
+        settings: certfile, keyfile, keyfile_password, ca_certs, client_cert, tls_min and ciphers.
 
     Raises:
         ConfigurationError: a file cannot be used; the message names it.
@@ -78,7 +81,7 @@ class Certificates:
             own = certificate_names(certfile)
             # One name may have two certificates, of an elliptic and of an RSA key: the client's ciphers choose.
             context = names[own[0]] if own and own[0] in names else self._context()
-            _load_pair(context, certfile, keyfile)
+            self._load_pair(context, certfile, keyfile)
             for name in own:
                 names.setdefault(name, context)
             default = default or context
@@ -107,6 +110,31 @@ class Certificates:
         context.verify_mode = _CLIENTS[settings.client_cert]
         return context
 
+    def _load_pair(self, context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
+        _need_readable("keyfile", keyfile)
+        asked: list[bool] = []
+
+        def password() -> str:  # always given: without it OpenSSL would ask whoever sits at the terminal
+            asked.append(True)
+            if not self._settings.keyfile_password:
+                raise ConfigurationError(
+                    f"keyfile={keyfile!r} is encrypted; give keyfile_password, by STREAMSERVE_KEYFILE_PASSWORD or a"
+                    f" file, or a key without a password: openssl pkey -in {keyfile} -out ..."
+                )
+            return self._settings.keyfile_password
+
+        try:
+            context.load_cert_chain(certfile, keyfile, password)
+        except OSError as error:
+            if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+                text = f"keyfile={keyfile!r} is not the key of certfile={certfile!r}; give the pairs in the same order"
+            elif asked:
+                origin = self._settings.origin("keyfile_password")
+                text = f"keyfile={keyfile!r} does not open with keyfile_password ({origin}); give the one of this key"
+            else:
+                text = f"keyfile={keyfile!r} is no key for certfile={certfile!r} ({_said(error)}); give its PEM file"
+            raise ConfigurationError(text) from None
+
 
 class _Choice:
     """The callback of SNI: leads a handshake to the certificate for the name that the client gave."""
@@ -134,6 +162,8 @@ def certificate_names(certfile: str) -> list[str]:
     """
     _need_readable("certfile", certfile)
     try:
+        if _HEADERS.search(_content(certfile)):
+            raise ValueError("OpenSSL would ask at the terminal for the password of an encrypted certificate")
         certificate = _test_decode_cert(certfile)
     except (OSError, ValueError):
         raise ConfigurationError(
@@ -145,22 +175,9 @@ def certificate_names(certfile: str) -> list[str]:
     return names
 
 
-def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
-    _need_readable("keyfile", keyfile)
-
-    def no_password() -> str:
-        raise ConfigurationError(
-            f"keyfile={keyfile!r} is encrypted; give a key without a password: openssl pkey -in {keyfile} -out ..."
-        )
-
-    try:
-        context.load_cert_chain(certfile, keyfile, no_password)
-    except OSError as error:
-        if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
-            text = f"keyfile={keyfile!r} is not the key of certfile={certfile!r}; give the pairs in the same order"
-        else:
-            text = f"keyfile={keyfile!r} is no key for certfile={certfile!r} ({_said(error)}); give its PEM file"
-        raise ConfigurationError(text) from None
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_MOST_BYTES)
 
 
 def _load_authorities(context: ssl.SSLContext, path: str) -> None:

@@ -7,6 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.support.process import ServedCommand, command
 from tests.support.tls import Authority, TlsClient
@@ -62,6 +68,26 @@ def test_certificate_that_cannot_be_used_is_one_line(project: Path, check: tuple
         assert result.returncode == 2
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert f"streamserve: error: certfile='{name}' {said}" in result.stderr
+
+
+def test_password_of_a_key_is_taken_and_shown_nowhere(project: Path, authority: Authority) -> None:
+    chain, key = authority.split("a.test")
+    loaded = load_pem_private_key(Path(key).read_bytes(), None)
+    secret = BestAvailableEncryption(b"open sesame")
+    Path(key).write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+    pair = ("--certfile", chain, "--keyfile", key)
+    with (
+        ServedCommand("site_module", *pair, cwd=project, STREAMSERVE_KEYFILE_PASSWORD="open sesame") as server,
+        TlsClient(("127.0.0.1", urlsplit(server.url).port), authority.trust(), "a.test") as client,
+    ):
+        assert client.names() == ["a.test"]
+        assert "sesame" not in server.stderr + server.stdout
+    for flags in ((), ("--keyfile-password", "open Sesame"), ("--ssl-keyfile-password", "open Sesame")):
+        result = command("site_module", "--bind", "127.0.0.1:0", *pair, *flags, cwd=project)
+        assert result.returncode == 2
+        assert key in result.stderr.splitlines()[-1]
+        assert "Sesame" not in result.stderr + result.stdout
+        assert ("stands on the command line" in result.stderr) == bool(flags)
 
 
 def test_several_pairs_are_flags_that_repeat(project: Path, authority: Authority) -> None:

@@ -13,7 +13,7 @@ from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import TcpAddress, UnixAddress
 from streamserve.settings import Settings, entries
 from streamserve.settings.other_servers import BORROWED, SHORT_FLAGS
-from streamserve.settings.sources import read_settings, tell_unknown_variables, to_toml
+from streamserve.settings.sources import read_settings, tell_public_secrets, tell_unknown_variables, to_toml
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,6 +30,7 @@ OTHER_VALUES = {
     "tcp_notsent_lowat": "64k",
     "certfile": "/etc/site.pem",
     "keyfile": "/etc/site.key",
+    "keyfile_password": "open sesame",
     "ca_certs": "/etc/clients.pem",
     "client_cert": "required",
     "tls_min": "1.3",
@@ -396,7 +397,8 @@ class TestToml:
     def test_what_is_printed_reads_back_the_same(self) -> None:
         settings = read_settings(dict(OTHER_VALUES), {})
         Path("streamserve.toml").write_text(to_toml(settings))
-        assert read_settings({}, {}) == settings
+        hidden = {entry.name: OTHER_VALUES[entry.name] for entry in entries() if entry.kind.hidden}
+        assert read_settings(hidden, {}) == settings
         Path("streamserve.toml").write_text(to_toml(Settings(server_header='say "\\"')))
         assert read_settings({}, {}).server_header == 'say "\\"'
 
@@ -416,3 +418,31 @@ def load_generator() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class TestSecrets:
+    """The password of a key: no message, representation or print shows it."""
+
+    def test_no_representation_shows_it(self) -> None:
+        settings = read_settings({}, {"STREAMSERVE_KEYFILE_PASSWORD": "open sesame"})
+        assert settings.keyfile_password == "open sesame"
+        assert "sesame" not in repr(settings)
+        printed = to_toml(settings)
+        assert "sesame" not in printed
+        assert "# keyfile_password is set, and not shown  # from STREAMSERVE_KEYFILE_PASSWORD" in printed.splitlines()
+        assert "keyfile_password" not in tomllib.loads(printed)
+
+    @pytest.mark.parametrize("value", ["sesame\n", "sesame" * 200, ["sesame"], "sesame\udc80"])
+    def test_no_refusal_shows_it(self, value: object) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Settings(keyfile_password=value)  # type: ignore[arg-type]
+        assert "sesame" not in str(caught.value)
+        assert "keyfile_password (set by the program) " in str(caught.value)
+
+    def test_command_line_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_public_secrets(read_settings({}, {"STREAMSERVE_KEYFILE_PASSWORD": "open sesame"}))
+        assert not caplog.records
+        tell_public_secrets(read_settings({"keyfile_password": "open sesame"}, {}))
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "keyfile_password stands on the command line" in line and "STREAMSERVE_KEYFILE_PASSWORD" in line
+        assert "sesame" not in line

@@ -7,6 +7,12 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from streamserve.errors import ConfigurationError
 from streamserve.loop.joining import sleep
@@ -252,25 +258,70 @@ def test_each_file_that_cannot_be_used_is_named(authority: Authority, tmp_path: 
         )
 
 
-def test_encrypted_key_is_refused_without_asking(authority: Authority, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-        load_pem_private_key,
-    )
+PASSWORD = "ôpen sesame"
+FORMATS = [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL]
 
-    chain, key = authority.split("a.test")
-    locked = tmp_path / "locked.pem"
+
+def locked(key: str, form: PrivateFormat = PrivateFormat.PKCS8, password: str = PASSWORD) -> str:
+    """Returns the file of that key behind a password."""
+    file = Path(key).with_suffix(".locked")
     loaded = load_pem_private_key(Path(key).read_bytes(), None)
-    locked.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
-    assert f"keyfile={str(locked)!r} is encrypted" in refusal(certfile=chain, keyfile=str(locked))
+    file.write_bytes(loaded.private_bytes(Encoding.PEM, form, BestAvailableEncryption(password.encode())))
+    return str(file)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_encrypted_key_is_refused_without_asking(authority: Authority, form: PrivateFormat) -> None:
+    chain, key = authority.split("a.test")
+    file = locked(key, form)
+    missing = refusal(certfile=chain, keyfile=file)
+    assert f"keyfile={file!r} is encrypted; give keyfile_password, by STREAMSERVE_KEYFILE_PASSWORD" in missing
+    for wrong in ("wrong", "w" * 1024):
+        said = refusal(certfile=chain, keyfile=file, keyfile_password=wrong)
+        assert f"keyfile={file!r} does not open with keyfile_password (set by the program); give" in said
+        assert wrong not in said
+    other = locked(authority.split("b.test")[1], form)
+    assert "is not the key of" in refusal(certfile=chain, keyfile=other, keyfile_password=PASSWORD)
+
+
+def test_encrypted_certificate_is_none_and_nobody_is_asked(authority: Authority, tmp_path: Path) -> None:
+    file = tmp_path / "locked.pem"
+    head, rest = Path(authority.issue("a.test")).read_text().split("BEGIN CERTIFICATE-----\n", 1)
+    head += "BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0123456789ABCDEF0123456789ABCDEF\n\n"
+    file.write_text(head + rest)
+    for password in ("", PASSWORD):
+        assert "holds no certificate" in refusal(certfile=str(file), keyfile_password=password)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_password_opens_the_keys_also_when_they_are_reloaded(
+    serve: Serve, authority: Authority, tmp_path: Path, form: PrivateFormat
+) -> None:
+    pairs = [authority.split("a.test", "old.test"), authority.split("b.test")]
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    shutil.copy(pairs[0][0], chain)
+    shutil.copy(locked(pairs[0][1], form), key)
+    running = serve(
+        hello, certfile=[str(chain), pairs[1][0]], keyfile=[str(key), pairs[1][1]], keyfile_password=PASSWORD
+    )
+    assert shown(running, authority.trust(), "a.test") == ["a.test", "old.test"]
+    assert shown(running, authority.trust(), "b.test") == ["b.test"]
+    renewed = authority.split("a.test", "new.test")
+    shutil.copy(renewed[0], chain)
+    shutil.copy(locked(renewed[1], form), key)
+    running.call(running.server.reload_certificates)
+    assert shown(running, authority.trust(), "a.test") == ["a.test", "new.test"]
+    shutil.copy(locked(renewed[1], form, "another"), key)
+    with pytest.raises(ConfigurationError, match="does not open with keyfile_password"):
+        running.call(running.server.reload_certificates)
+    assert shown(running, authority.trust(), "a.test") == ["a.test", "new.test"]
 
 
 def test_settings_that_do_not_go_together(authority: Authority) -> None:
     chain, key = authority.split("a.test")
     assert "needs a certfile" in refusal(keyfile=key)
     assert "needs a certfile" in refusal(ciphers="ALL")
+    assert "needs a certfile" in refusal(keyfile_password=PASSWORD)
     assert "2 keyfiles" in refusal(certfile=chain, keyfile=[key, key])
     assert "without client_cert" in refusal(certfile=chain, keyfile=key, ca_certs=authority.file)
     assert "without ca_certs" in refusal(certfile=chain, keyfile=key, client_cert="optional")
