@@ -31,6 +31,7 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.joining import sleep
 from streamserve.loop.waiter import ServingWaiter, Waiter
 from streamserve.settings import Settings
+from streamserve.tls.certificate_watch import CertificateWatch
 from streamserve.tls.certificates import load_certificates
 
 __all__ = ["WSGIServer", "announce"]
@@ -86,6 +87,7 @@ class WSGIServer:
         self.refusals = Refusals(settings, self.access_log)
         self._queue_deadline = QueueDeadline(self.waiting, settings, self.refusals)
         self.certificates = load_certificates(settings)
+        self._watch = CertificateWatch(self.certificates, settings.certificate_check) if self.certificates else None
         if self.certificates is not None and settings.proxy_protocol == "on":
             raise ConfigurationError(
                 "proxy_protocol=on is not read before TLS, which certfile asks for; let the load balancer end TLS"
@@ -146,6 +148,8 @@ class WSGIServer:
             endpoint = self._make_endpoint(hub, name, port, heads)
             endpoint.open(number)
             self._endpoints[number] = endpoint
+        if self._watch is not None:
+            self._watch.open(hub)
 
     def _expect_proxies(self, hub: Hub, listener: int) -> None:
         """Tells the core which peers speak the PROXY protocol."""
@@ -237,6 +241,8 @@ class WSGIServer:
         self._close_listeners()
         self._close_sockets()
         self.refusals.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._hub is not None:
             self._hub.identities.close(self)
         if self.access_log is not None:

@@ -104,6 +104,8 @@ class Settings:
         "The oldest version of TLS that clients may speak.")
     ciphers: str = setting("ECDHE+AESGCM:ECDHE+CHACHA20", text("give a list as `openssl ciphers` takes it"), "TLS",
         "Ciphers for TLS 1.2, as OpenSSL writes them. Empty: Python's choice.")
+    certificate_check: float = setting(10.0, time(zero="only on SIGHUP"), "TLS",
+        "How often the files of certificates are looked at; what has changed is loaded. 0: on SIGHUP only.")
     handshake_timeout: float = setting(10.0, time(), "TLS",
         "From the accept of a connection until its TLS handshake is complete; later it is closed. 0: no deadline.")
 

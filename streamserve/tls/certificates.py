@@ -15,6 +15,9 @@ from typing import Any
 from streamserve.errors import ConfigurationError
 from streamserve.settings import Settings
 
+Stamps = dict[str, tuple[int, ...]]
+"""What tells a file from the one that it was or will be, for each of the files."""
+
 ALPN = ["http/1.1"]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _HEADERS = re.compile(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----\s+[A-Za-z-]+:")
@@ -58,6 +61,7 @@ class Certificates:
         self._settings = settings
         self.asks_clients = settings.client_cert != "none"
         self._names: dict[str, ssl.SSLContext] = {}
+        self.loaded: Stamps = {}  # of the files as they were when they were loaded, or a moment before
         self.context = self._load()
 
     def reload(self) -> None:
@@ -68,6 +72,11 @@ class Certificates:
         """
         self.context = self._load()
 
+    def stamps(self) -> Stamps:
+        """What the files are now."""
+        settings = self._settings
+        return {path: _stamp(path) for path in (*settings.certfile, *settings.keyfile, settings.ca_certs) if path}
+
     @property
     def names(self) -> list[str]:
         """The names that have a certificate of their own, or share one."""
@@ -75,6 +84,7 @@ class Certificates:
 
     def _load(self) -> ssl.SSLContext:
         settings = self._settings
+        stamps = self.stamps()  # first: what changes meanwhile is seen to have changed
         default: ssl.SSLContext | None = None
         names: dict[str, ssl.SSLContext] = {}
         for certfile, keyfile in zip(settings.certfile, settings.keyfile or settings.certfile, strict=True):
@@ -89,6 +99,7 @@ class Certificates:
         if len(set(map(id, names.values()))) > 1:
             default.sni_callback = _Choice(names)
         self._names = names
+        self.loaded = stamps
         return default
 
     def _context(self) -> ssl.SSLContext:
@@ -173,6 +184,14 @@ def certificate_names(certfile: str) -> list[str]:
     if not names:
         names = [value.lower() for part in certificate["subject"] for key, value in part if key == "commonName"]
     return names
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return (error.errno or 0,)
+    return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
 def _content(path: str) -> bytes:

@@ -42,7 +42,8 @@ def authority(tmp_path: Path) -> Authority:
 def test_hangup_reloads_and_drops_no_connection(project: Path, authority: Authority, patching: tuple[str, ...]) -> None:
     site = project / "site.pem"
     shutil.copy(authority.issue("localhost", "old.test"), site)
-    with ServedCommand("site_module", "--certfile", "site.pem", *patching, cwd=project) as server:
+    flags = ("--certfile", "site.pem", "--certificate-check", "0", *patching)
+    with ServedCommand("site_module", *flags, cwd=project) as server:
         assert server.url.startswith("https://")
         address = ("127.0.0.1", urlsplit(server.url).port)
         with TlsClient(address, authority.trust()) as old:
@@ -53,6 +54,27 @@ def test_hangup_reloads_and_drops_no_connection(project: Path, authority: Author
             site.write_text("nothing")
             server.signal(signal.SIGHUP)
             server.wait_for(re.compile(r"SIGHUP: the certificates stay as they were: certfile='site\.pem' holds no"))
+            with TlsClient(address, authority.trust()) as new:
+                assert new.names() == ["localhost", "new.test"]
+                for client in (old, new):
+                    client.send(GET)
+                    assert client.response().body == b"https"
+
+
+@pytest.mark.parametrize("patching", [(), ("--no-patch",)])
+def test_changed_files_are_loaded_without_a_signal(
+    project: Path, authority: Authority, patching: tuple[str, ...]
+) -> None:
+    site = project / "site.pem"
+    site.symlink_to(authority.issue("localhost", "old.test"))
+    with ServedCommand(
+        "site_module", "--certfile", "site.pem", "--certificate-check", "50ms", *patching, cwd=project
+    ) as server:
+        address = ("127.0.0.1", urlsplit(server.url).port)
+        with TlsClient(address, authority.trust()) as old:
+            (project / "new").symlink_to(authority.issue("localhost", "new.test"))
+            (project / "new").replace(site)
+            server.wait_for(re.compile(r"site\.pem changed: the certificates were reloaded"))
             with TlsClient(address, authority.trust()) as new:
                 assert new.names() == ["localhost", "new.test"]
                 for client in (old, new):

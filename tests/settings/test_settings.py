@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "client_cert": "required",
     "tls_min": "1.3",
     "ciphers": "ECDHE+AESGCM",
+    "certificate_check": "1m",
     "handshake_timeout": "3s",
     "concurrency": "10",
     "queue": "20",
