@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.gateway.endpoint import Endpoint
+from streamserve.gateway.handshake_turns import HandshakeTurns
 from streamserve.gateway.response_head import HeadCache
 from streamserve.loop.hub import Hub
 from streamserve.tls.client_certificate import certificate_values
@@ -86,6 +87,7 @@ class TlsSessions:
         self._core = hub.core
         self._certificates = certificates
         self.sessions: dict[int, Session] = {}
+        self._turns = HandshakeTurns(hub, self._advance)
         self.identities: dict[int, dict[str, str]] = {}  # of connections whose clients were asked for a certificate
         self._raw = ffi.new("char[]", TAKEN)
         self._taken: Any = memoryview(ffi.buffer(self._raw)).cast("B")
@@ -97,6 +99,7 @@ class TlsSessions:
 
     def close(self) -> None:
         """Forgets the sessions: their connections are closed."""
+        self._turns.close()
         self.sessions.clear()
         self.identities.clear()
 
@@ -105,7 +108,15 @@ class TlsSessions:
         if wants & _ENDED:
             self.sessions.pop(handle, None)
             self.identities.pop(handle, None)
+            self._turns.drop(handle)
             return
+        session = self.sessions.get(handle)
+        if session is not None and session.open:
+            self._advance(handle)
+        else:
+            self._turns.add(handle)
+
+    def _advance(self, handle: int) -> None:
         try:
             session = self.sessions.get(handle)
             if session is None:
@@ -187,6 +198,8 @@ class TlsSessions:
             return
         if session.outgoing.pending:
             self._reply(handle, session)
+        if size:
+            self._turns.requested = True
         if size or news:
             _feed(self._core, handle, self._plain, size, news)
 
