@@ -23,7 +23,10 @@ from cffi import FFI
 # Arguments are numbers and bytes, mostly: what cffi's backend finds out about each in several calls is said again here,
 # in one. The core reads no errno of before a call, so none is put back.
 PREAMBLE = """
+#include <stdbool.h>
+
 #include "api/api.h"
+
 static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
     PyThreadState *state = PyEval_SaveThread();
     int64_t found = ss_loop_poll(loop, timeout_ns);
@@ -48,11 +51,16 @@ static inline int small_number_of(PyObject *object) {
     return (int)number;
 }
 static inline Py_ssize_t pointer_of(struct _cffi_ctypedescr *type, PyObject *object, char **into) {
-    if (PyBytes_CheckExact(object)) {
+    static struct _cffi_ctypedescr *of_bytes; /* the type for which cffi took bytes: char const * */
+    bool bytes = PyBytes_CheckExact(object);
+    if (bytes && type == of_bytes) {
         *into = PyBytes_AsString(object);
         return 0;
     }
-    return _cffi_prepare_pointer_call_argument(type, object, into);
+    Py_ssize_t answer = _cffi_prepare_pointer_call_argument(type, object, into);
+    if (bytes && !answer)
+        of_bytes = type;
+    return answer;
 }
 static inline void nothing(void) {}
 #undef _cffi_to_c_i64

@@ -23,7 +23,7 @@ _BINARY: int = lib.SS_WS_BINARY
 _CLOSE: int = lib.SS_WS_CLOSE
 _COMPRESSED: int = lib.SS_WS_COMPRESSED
 _SHIFT: int = lib.SS_WS_LENGTH_SHIFT
-_TEXT_END = "\0\1\2\3\4"
+_TEXT_END = ffi.buffer(lib.ss_ws_text_end)[:].decode("ascii")
 _WORDS: int = lib.SS_MESSAGE_WORDS
 _EVENT: int = lib.SS_ENGINE_EVENT
 _ACK: int = lib.SS_ENGINE_ACK
@@ -94,7 +94,7 @@ class Sockets:
         """Has a runner hand out the messages of a poll, cut out at once: less work for each; see Port.
 
         Returns:
-            False: text beyond ASCII, or with SS_WS_TEXT_END in it, is among them, or a message for `receive`.
+            False: text beyond ASCII, or with ss_ws_text_end in it, is among them, or a message for `receive`.
         """
         handles = words[1::_WORDS].tolist()
         if self.receiving and not self.receiving.isdisjoint(handles):

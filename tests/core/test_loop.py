@@ -184,3 +184,21 @@ def test_a_loop_that_was_let_go_answers_that_all_is_gone(loop: Loop) -> None:
     assert lib.ss_loop_poll(loop.core, 0) == lib.SS_SYSTEM
     os.close(reader)
     os.close(writer)
+
+
+def test_bytes_stand_for_text_alone() -> None:
+    frame = lib.ss_ws_frame_new(lib.SS_WS_BINARY, b"data", 4, 0)
+    with pytest.raises(TypeError, match="must be a cdata pointer, not bytes"):
+        lib.ss_frame_free(b"data")  # type: ignore[arg-type]
+    lib.ss_frame_free(frame)
+
+
+@pytest.mark.parametrize("value", [1 << 31, -(1 << 31) - 1, 1 << 63])
+def test_numbers_that_do_not_fit_are_refused(value: int) -> None:
+    with pytest.raises(OverflowError):
+        lib.ss_ws_frame_new(value, b"", 0, 0)
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError):
+        lib.ss_ws_frame_new(1.5, b"", 0, 0)  # type: ignore[arg-type]

@@ -169,6 +169,23 @@ def test_messages_of_two_listeners_are_not_alike(loop: Loop, listening: Listenin
     assert lib.ss_ws_alike(loop.core) == 0
 
 
+def test_what_the_core_does_by_itself_ends_no_poll(loop: Loop, listening: Listening) -> None:
+    listener = listening()
+    client, _ = listener.upgraded()
+    listener.poll()
+
+    def ping_then_say() -> None:
+        for _ in range(3):
+            client.sendall(frame(PING, b""))
+            assert client.recv(2) == bytes([0x80 | PONG, 0])
+        client.sendall(frame(TEXT, b"hello"))
+
+    peer = threading.Thread(target=ping_then_say)
+    peer.start()
+    assert lib.ss_loop_poll(loop.core, -1) >> 32 == 1
+    peer.join()
+
+
 # ---- sending
 
 

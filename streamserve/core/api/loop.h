@@ -43,7 +43,8 @@ const char *ss_loop_backend(const ss_loop *loop);
 /* Waits at most timeout_ns (-1: until something happens, or not at all if nothing
  * can; -2: until something happens, if only to a descriptor; 0: not at all) and
  * fills the two arrays of ss_loop_requests and ss_loop_events. Returns
- * requests | events << 16, or SS_IDLE, or SS_SYSTEM. A signal ends the wait. */
+ * requests | events << 16, or SS_IDLE, or SS_SYSTEM. A signal ends the wait. What the
+ * core does by itself, such as an accept, does not end one without a limit. */
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
 /* What the last ss_loop_poll returned, if it did not fail: for a caller that lost it. */
 int64_t ss_loop_found(const ss_loop *loop);

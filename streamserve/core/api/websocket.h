@@ -41,13 +41,13 @@ enum ss_ws_code {
 
 /* Python cuts at it, and looks for five bytes in fewer steps than for one. It begins with none of its ends, so none is
  * found between a text and what follows it: in a text that has it, cutting gives a piece more. */
-#define SS_WS_TEXT_END "\0\1\2\3\4"
+extern const char ss_ws_text_end[5];
 
 int64_t *ss_loop_messages(ss_loop *loop); /* SS_MESSAGES * SS_MESSAGE_WORDS words; NULL: no memory */
 const char *ss_ws_payloads(ss_loop *loop); /* SS_WS_PAYLOAD_BYTES; NULL: no memory */
 /* SS_WS_TEXT, SS_WS_BINARY, or SS_ENGINE_EVENT (api/engine.h): all messages that the last poll reported are of this
  * kind and of one listener, small and not compressed, and their payloads lie one behind the other, from the first byte
- * on, with SS_WS_TEXT_END behind each text. 0: they are not. */
+ * on, with ss_ws_text_end behind each text. 0: they are not. */
 int ss_ws_alike(const ss_loop *loop);
 /* The payload of a large message that the last poll reported; valid until the next call for this connection. */
 const char *ss_ws_take(ss_loop *loop, int64_t conn);

@@ -20,7 +20,9 @@ static void fd_ready(ss_loop *loop, ss_io *io) {
     unsigned ready = io->ready;
     if (loop->backend->edges)
         io->ready = 0; /* the next edge tells anew */
-    if (!watch->quiet)
+    if (watch->quiet)
+        loop->stirred = true;
+    else
         ss_event_emit(loop, SS_EVENT_FD, 0, ss_io_handle(io), ready);
 }
 

@@ -98,14 +98,13 @@ static void dispatch_fired(ss_loop *loop, const ss_fired *fired, int count) {
     }
 }
 
-int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
+/* One look at everything. Returns what ss_loop_poll does; *again: only the core's own work was done, such as an accept
+ * or the answer to a ping, and whoever waits for something to happen waits on. */
+static int64_t poll_once(ss_loop *loop, int64_t timeout_ns, bool *again) {
     ss_fired fired[SS_BATCH];
-    void (*turn_ends)(ss_loop *) = loop->turn_ends;
-    loop->turn_ends = NULL;
-    if (turn_ends)
-        turn_ends(loop);
     loop->request_count = loop->event_count = loop->message_count = 0;
     loop->polls++;
+    loop->stirred = false;
     loop->polling = true;
     loop->now = ss_clock(loop);
     if (loop->pending_count)
@@ -126,7 +125,22 @@ int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
         return count;
     if (idle && !reported(loop))
         return SS_IDLE;
+    *again = count > 0 && timeout_ns < 0 && !loop->stirred && !reported(loop);
     return ss_loop_found(loop);
+}
+
+int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {
+    void (*turn_ends)(ss_loop *) = loop->turn_ends;
+    loop->turn_ends = NULL;
+    if (turn_ends)
+        turn_ends(loop);
+    int64_t answer;
+    bool again;
+    do {
+        again = false;
+        answer = poll_once(loop, timeout_ns, &again);
+    } while (again);
+    return answer;
 }
 
 int64_t ss_loop_found(const ss_loop *loop) {

@@ -96,6 +96,7 @@ struct ss_loop {
     int64_t entered; /* see ss_loop_entered; written and read atomically */
     pthread_t thread; /* that made it, and polls it */
     bool manual_clock;
+    bool stirred; /* this poll ends: a signal came, or ss_loop_wake was called */
     bool polling; /* inside ss_loop_poll: events may be emitted */
 
     ss_slot *slots;

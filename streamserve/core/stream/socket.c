@@ -11,10 +11,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#if defined __SANITIZE_ADDRESS__
+#define CHECKED /* AddressSanitizer looks at the buffers that recv and send are given */
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define CHECKED
+#endif
+#endif
+
 /* glibc makes recv and send points where pthread_cancel may end a thread, at several atomic operations a call. Nobody
  * cancels a thread that holds Python's lock; and where a system has no such call of its own, theirs are used. */
 static ssize_t quick_recv(int fd, char *into, size_t room) {
-#if defined SYS_recvfrom && !defined __SANITIZE_ADDRESS__ /* which looks at the buffer */
+#if defined SYS_recvfrom && !defined CHECKED
     return syscall(SYS_recvfrom, fd, into, room, 0, NULL, NULL);
 #else
     return recv(fd, into, room, 0);
@@ -22,7 +30,7 @@ static ssize_t quick_recv(int fd, char *into, size_t room) {
 }
 
 static ssize_t quick_send(int fd, const void *data, size_t length, int flags) {
-#if defined SYS_sendto && !defined __SANITIZE_ADDRESS__
+#if defined SYS_sendto && !defined CHECKED
     return syscall(SYS_sendto, fd, data, length, flags, NULL, 0);
 #else
     return send(fd, data, length, flags);

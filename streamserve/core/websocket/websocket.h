@@ -70,6 +70,7 @@ extern const ss_protocol ss_websocket; /* websocket.c */
 /* What the WebSockets of a loop share: the records of one poll, and what is sent in its turn; see holding.c. */
 typedef struct ss_ws_batch {
     int64_t sent_poll; /* the poll in whose turn one of them sent something */
+    int64_t held_at, hold_again_at;
     uint32_t held_count;
     struct {
         int64_t handle;
