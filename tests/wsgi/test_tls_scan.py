@@ -6,6 +6,8 @@ are all tried.
 
 import json
 import os
+import socket
+import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +38,7 @@ ACCEPTED = {
     "cert_revocation": "is about the authority made for this test, which publishes no list of revoked certificates",
     "HSTS": "is a header for the application to set: it knows whether all of its names speak TLS",
     "security_headers": "are for the application to set",
+    "sessionresumption_ticket": "WARN: its own try of a resumption gives up on a busy machine; tried below",
 }
 HARMLESS = {"OK", "INFO", "DEBUG"}
 
@@ -83,3 +86,24 @@ def test_testssl_finds_nothing_weak(part: str, tmp_path: Path) -> None:
     ]
     assert not weak, weak
     assert "Traceback" not in server.stderr
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed(version: ssl.TLSVersion, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=authority.file)
+    context.minimum_version = context.maximum_version = version
+    session, reused = None, []
+    certificate = authority.issue("localhost", "127.0.0.1")
+    with ServedCommand("examples.https.__main__:application", "--certfile", certificate, cwd=tmp_path,
+                       PYTHONPATH=str(ROOT)) as server:  # fmt: skip
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        for _ in range(2):
+            with (
+                socket.create_connection(("127.0.0.1", port), 60) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as client,
+            ):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert client.recv(12) == b"HTTP/1.1 200"  # tickets of TLS 1.3 came before it
+                session, reused = client.session, [*reused, client.session_reused]
+    assert reused == [False, True]
