@@ -11,6 +11,7 @@ it is gone nothing waits any more, for a handler may wait for that, too: what it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
@@ -44,7 +45,7 @@ class Incoming:
         crowd: who waits until one may.
     """
 
-    __slots__ = ("_core", "_inbox", "_sockets", "crowd", "handle", "hub", "room", "server")
+    __slots__ = ("_backlog", "_core", "_held", "_inbox", "_sockets", "crowd", "handle", "hub", "room", "server")
 
     def __init__(self, server: EngineServer, hub: Hub) -> None:
         self.server = server
@@ -53,19 +54,27 @@ class Incoming:
         self.handle = -1
         self._sockets: Any = None
         self._inbox: Inbox | None = None
+        self._held = False  # a message is dealt with, and those of the inbox wait for that
+        self._backlog: _Backlog | None = None
         self.room = server.max_events
         self.crowd: tuple[Waiter, ...] = ()
 
     # ---- messages of its WebSocket, in a runner
 
-    def event(self, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
-        """An event of Socket.IO that the core has told apart, its JSON a part of text: see `handled`."""
+    def event(
+        self, kind: int, number: int, namespace: str, text: str, start: int, end: int, its_turn: bool = False
+    ) -> None:
+        """An event of Socket.IO that the core has told apart, its JSON a part of text: see `handled`.
+
+        Args:
+            its_turn: it has waited in the inbox for those before it.
+        """
         server = self.server
-        if self._inbox is not None or not server.concurrent_events:
+        if (self._inbox is not None and not its_turn) or not server.concurrent_events:
             self.handled((kind, number, namespace, text[start:end]))
             return
-        if self.room < 1 and kind != _ACK:
-            self._in_order(self.wait_for_room)
+        if self.room < 1 and kind != _ACK and not self._in_order(self.wait_for_room):
+            return
         self.room -= 1
         try:
             server.take_event(self, kind, number, namespace, text, start, end)
@@ -77,11 +86,15 @@ class Incoming:
 
     def handled(self, message: Any) -> None:
         """Deals with a message of its WebSocket, or keeps it until those before it are; in a runner."""
-        if self._inbox is not None:
-            if not self.crowd or not self._overtakes(message):
-                self._inbox.put(message)
-        elif message.__class__ is tuple and self.server.concurrent_events:
-            self.event(*message, 0, len(message[-1]))  # type: ignore[call-arg]
+        if self._inbox is None:
+            self._deal(message)
+        elif not self.crowd or not self._overtakes(message):
+            self._inbox.put(message)
+
+    def _deal(self, message: Any) -> None:
+        """Deals with a message whose turn it is."""
+        if message.__class__ is tuple and self.server.concurrent_events:
+            self.event(*message, 0, len(message[-1]), its_turn=True)  # type: ignore[call-arg, misc]
         else:
             self._in_order(self._take, message)
 
@@ -97,16 +110,38 @@ class Incoming:
             self.failed(error)
         return True
 
-    def _in_order(self, function: Any, *args: Any) -> None:
-        """Calls a function; what comes meanwhile waits in the inbox."""
-        inbox = self._inbox = Inbox(self._core, self.handle)
+    def _in_order(self, function: Any, *args: Any) -> bool:
+        """Calls a function; what comes meanwhile waits in the inbox.
+
+        Returns:
+            False: it failed or was killed, which is reported.
+        """
+        if self._inbox is None:
+            self._inbox = Inbox(self._core, self.handle)
+        self._held, went_well = True, False
         try:
             function(*args)
+            went_well = True
         except BaseException as error:
             self.failed(error)
-        self._inbox = None
-        if inbox:
-            self._sockets.deliver_first([(self, message) for message in inbox.take_all()])
+        self._held = False
+        if not self._inbox:
+            self._inbox = None
+        elif self._backlog is None:  # else it has not been asked for more meanwhile, and goes on
+            self._backlog = _Backlog(self)
+            self._sockets.deliver_first(self._backlog)
+        return went_well
+
+    def next_waiting(self) -> Any:
+        """Takes the next message out of the inbox; None: there is none, or one before it is not dealt with."""
+        inbox = self._inbox
+        if self._held or not inbox:
+            self._backlog = None
+            return None
+        message = inbox.take()
+        if not inbox:
+            self._inbox = None
+        return message
 
     def _take(self, message: Any) -> None:
         """Deals with a message."""
@@ -135,8 +170,8 @@ class Incoming:
             self._let_in()
 
     def _let_in(self) -> None:
-        """Has those who wait go on, once there is room for some: each time costs what all that waits behind them is."""
-        if self.room > self.server.max_events >> 4:
+        """Has those who wait go on, if there is room for one: who finds that another was faster waits again."""
+        if self.room > 0:
             for waiter in self.crowd:
                 waiter.wake()
 
@@ -147,3 +182,30 @@ class Incoming:
             return
         self.room += _NO_LIMIT
         self._let_in()
+
+
+class _Backlog:
+    """What waits in the inbox of a client, one by one; it is who gets it, too, as the messages wait for nothing more.
+
+    A message that has to wait ends this, and the end of its wait makes a new one: what is behind it stays where it is,
+    be it much, so that a client which sends more than may begin costs the same for each event.
+    """
+
+    __slots__ = ("_of", "handled")
+
+    def __init__(self, of: Incoming) -> None:
+        self._of = of
+        self.handled = of._deal
+
+    def __len__(self) -> int:
+        """One more than waits now, as more may come meanwhile."""
+        return len(self._of._inbox or ()) + 1
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        message = self._of.next_waiting()
+        if message is None:
+            raise StopIteration
+        return self, message

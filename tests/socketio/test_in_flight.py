@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import requests
+from greenlet import GreenletExit
 
 from streamserve.core import lib
 from streamserve.engine.server import EngineServer
 from streamserve.loop.joining import sleep
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
+from streamserve.websocket.inbox import Inbox
 from tests.socketio.conftest import Host
 from tests.socketio.test_handlers import left_behind
 from tests.socketio.test_protocol import Wire
@@ -122,6 +124,51 @@ def test_the_answers_for_which_handlers_wait_come_through(wire: Open) -> None:
         assert client.receive() == f'42{number}["question"]'
         client.send(f"43{number}[{number}]")
     eventually(lambda: answers == [1, 2, 3, 4, 5, 6], "all are answered")
+
+
+def test_one_handler_that_ends_lets_one_event_begin(wire: Open) -> None:
+    desk, quick = Desk(), Event()
+    desk.sio.on("quick", lambda sid: quick.wait())
+    desk.sio.on("go", lambda sid: desk.gate.set())
+    client = wire(desk.sio)
+    client.send(*['42["wait",0]'] * (MOST - 1), '42["quick"]', '42["go"]', '421["go"]')
+    (session,) = desk.sio.eio.sockets.values()
+    eventually(lambda: session.crowd and session._inbox, "all have come")
+    desk.sio.eio.in_loop(quick.set)
+    assert client.receive() == "431[]"
+    eventually(lambda: session.room == MOST and not session.crowd, "all are over")
+
+
+@pytest.mark.parametrize("say", WAYS.values(), ids=list(WAYS))
+def test_a_wait_that_is_killed_drops_its_event_and_no_other(host: Host, say: Callable[[int], Said]) -> None:
+    desk = Desk()
+    server = host(desk.sio)
+    with ExitStack() as stack:
+        client = Wire(server.port)
+        stack.callback(client.connection.shutdown)
+        client.join()
+        for number in range(MOST + 3):
+            client.send(*say(number))
+        (session,) = desk.sio.eio.sockets.values()
+        eventually(lambda: session.crowd and len(session._inbox) == 2 * len(say(0)), "all have come")
+        server.call(lambda: session.crowd[0].fail(GreenletExit()))
+        eventually(lambda: len(session._inbox) == len(say(0)), "the next one waits")
+        assert session.room == 0 and desk.began == [*range(MOST)]
+        desk.open()
+        others = [*range(MOST), MOST + 1, MOST + 2]
+        eventually(lambda: desk.began == others and session.room == MOST, "the others have begun")
+
+
+def test_what_waits_is_not_moved_for_each_event_that_begins(wire: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    sio, ended, moved = SocketIOServer(max_events=2), [], []
+    sio.on("short", lambda sid, number: (sleep(0), ended.append(number)))
+    put = Inbox.put
+    monkeypatch.setattr(Inbox, "put", lambda inbox, message: (moved.append(1), put(inbox, message)))
+    client = wire(sio)
+    client.connection.sock.sendall(b"".join(frame(lib.SS_WS_TEXT, b'42["short",%d]' % n) for n in range(3000)))
+    eventually(lambda: len(ended) == 3000, "all are over")
+    assert ended == [*range(3000)]
+    assert 0 < len(moved) < 3000
 
 
 @pytest.mark.parametrize("say", WAYS.values(), ids=list(WAYS))
