@@ -41,6 +41,12 @@ MOST_AGAIN = 1024
 MOST_PAGES = 1024
 """Pairs of a header block and a target whose whole environ is remembered."""
 
+MOST_HANDSHAKES = 64
+"""Header blocks of WebSocket handshakes, without their keys, of which the environ is remembered."""
+
+_KEY = b"Sec-WebSocket-Key: "
+_KEY_LINE = len(_KEY) + 24  # 16 bytes in base64 (RFC 6455 section 4.1)
+
 
 class RequestRefused(Exception):
     """The request was answered before it reached the application."""
@@ -70,6 +76,7 @@ class EnvironMemory:
         self.targets: dict[int, tuple[str, str, str]] = {}
         self.pages: dict[int, Environ] = {}
         self.again: dict[int, Environ] = {}
+        self._handshakes: dict[bytes, Environ] = {}
         self.peers: dict[int, tuple[str, str]] = {}
         self._peer_handles: dict[int, int] = {}  # connection index → the handle under which `peers` has it
         self._core = core
@@ -172,14 +179,10 @@ class EnvironMemory:
         return data[span.offset : span.offset + span.length].decode("ascii")
 
     def _new_template(self, handle: int, data: bytes) -> Environ:
-        environ = self.base.copy()
-        environ["wsgi.input"] = EMPTY_BODY
-        try:
-            add_fields(environ, data[self._head.block : self._head.end], self._underscores)
-        except UnderscoreInName as name:
-            self._refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
-            lib.ss_conn_refuse(self._core, handle, lib.SS_BAD_FIELD_NAME)
-            raise RequestRefused() from None
+        block = data[self._head.block : self._head.end]
+        if _KEY in block:
+            return self._of_handshake(handle, block)
+        environ = self._with_fields(handle, block)
         if "HTTP_SEC_WEBSOCKET_KEY" in environ:
             return environ  # no second handshake has the same: what others repeat keeps its place
         template = environ.copy()  # before the core promises to know it: this may fail
@@ -188,6 +191,36 @@ class EnvironMemory:
             self.forwarded.discard(slot)
         else:
             self.forwarded.add(slot)
+        return environ
+
+    def _with_fields(self, handle: int, block: bytes) -> Environ:
+        environ = self.base.copy()
+        environ["wsgi.input"] = EMPTY_BODY
+        try:
+            add_fields(environ, block, self._underscores)
+        except UnderscoreInName as name:
+            self._refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
+            lib.ss_conn_refuse(self._core, handle, lib.SS_BAD_FIELD_NAME)
+            raise RequestRefused() from None
+        return environ
+
+    def _of_handshake(self, handle: int, block: bytes) -> Environ:
+        """The environ of a handshake: what a program says each time it connects differs only in the key."""
+        begin = block.find(_KEY)
+        end = block.find(b"\r\n", begin)
+        if end - begin != _KEY_LINE or (begin and block[begin - 1 : begin] != b"\n"):
+            return self._with_fields(handle, block)
+        rest = block[:begin] + block[end + 2 :]
+        known = self._handshakes.get(rest)
+        if known is None:
+            known = self._with_fields(handle, rest)
+            if "HTTP_SEC_WEBSOCKET_KEY" in known:  # there are two
+                return self._with_fields(handle, block)
+            if len(self._handshakes) >= MOST_HANDSHAKES:
+                self._handshakes.clear()
+            self._handshakes[rest] = known
+        environ = known.copy()
+        environ["HTTP_SEC_WEBSOCKET_KEY"] = block[begin + len(_KEY) : end].decode("latin-1").strip(" \t")
         return environ
 
     def _new_target(self, handle: int, data: bytes) -> tuple[str, str, str]:

@@ -138,7 +138,7 @@ class Exchange(Response):
 
     def respond(self, result: Any) -> None:
         """Sends the iterable that the application returned, to its end or that of the response."""
-        if self.flags and self.refused:
+        if (self.flags and self.refused) or (self.done and result == []):
             return
         if result.__class__ in (list, tuple) and not self.started and self._is_small(result):
             self.need_head()

@@ -42,7 +42,8 @@ def refusal_head(status: int, server: str) -> ResponseHead:
 def offer_upgrade(exchange: Exchange, environ: dict[str, Any]) -> None:
     """Gives the application what it may upgrade a connection to; its Connection header was seen to list upgrade."""
     environ.update(dict.fromkeys(KEYS, pending_socket(exchange)))
-    if "websocket" in [token.strip().lower() for token in environ.get("HTTP_UPGRADE", "").split(",")]:
+    upgrade = environ.get("HTTP_UPGRADE", "")
+    if upgrade == "websocket" or "websocket" in [token.strip().lower() for token in upgrade.split(",")]:
         websocket = WebSocket(exchange.endpoint.sockets, exchange.handle, environ, Handshake(exchange))
         environ["wsgi.websocket"] = exchange.websocket = websocket
 
@@ -169,13 +170,14 @@ def _key(environ: dict[str, Any]) -> bytes:
     if version != "13":
         raise HandshakeRefused(f"Sec-WebSocket-Version is {version[:80]!r}; this server speaks 13 (RFC 6455)", 426)
     key: str = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    encoded = key.encode("latin-1")
     try:
-        nonce = binascii.a2b_base64(key.encode("latin-1"), strict_mode=True)
+        nonce = binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         nonce = b""
     if len(nonce) != 16:
         raise HandshakeRefused(f"Sec-WebSocket-Key is {key[:80]!r}, not 16 bytes in base64 (RFC 6455 section 4.1)", 400)
-    return key.encode("latin-1")
+    return encoded
 
 
 def _check_origin(environ: dict[str, Any], allowed: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from streamserve.errors import LocalProtocolError, WebSocketClosed
+from streamserve.gateway.environ_memory import MOST_HANDSHAKES
 from tests.support.server import eventually
 from tests.websocket.conftest import Connect, Serve
 from tests.websocket.test_websocket import HANDSHAKE, echo, plain
@@ -50,6 +51,53 @@ def test_bytes_beyond_ascii_in_a_handshake_are_no_crash(serve: Serve, name: str)
         client.send(b"\r\n".join([*fields, field.encode() + b": \xff\xe4\x80", b"", b""]))
         status = client.head().status
     assert status == {"Origin": 403, "Version": 426, "Key": 400}.get(name, 101)
+
+
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+OTHER = KEY.replace(b"dGhl", b"AAAA")
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "others"),
+    [
+        (KEY, "dGhlIHNhbXBsZSBub25jZQ==", {}),
+        (OTHER, "AAAAIHNhbXBsZSBub25jZQ==", {}),
+        (KEY.lower(), "dghlihnhbxbszsbub25jzq==", {}),
+        (KEY + OTHER, "dGhlIHNhbXBsZSBub25jZQ==, AAAAIHNhbXBsZSBub25jZQ==", {}),
+        (KEY + b"SEC-WEBSOCKET-KEY: a\r\n", "dGhlIHNhbXBsZSBub25jZQ==, a", {}),
+        (KEY.replace(b"dGhl", b" \t  "), "IHNhbXBsZSBub25jZQ==", {}),
+        (KEY + b"X-Later: 1\r\n", "dGhlIHNhbXBsZSBub25jZQ==", {"HTTP_X_LATER": "1"}),
+        (b"X-" + KEY + OTHER, "AAAAIHNhbXBsZSBub25jZQ==", {"HTTP_X_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ=="}),
+        (b"X: " + KEY + OTHER, "AAAAIHNhbXBsZSBub25jZQ==", {"HTTP_X": KEY.decode().strip()}),
+    ],
+)
+def test_the_environ_of_a_handshake_is_that_of_its_fields_each_time(
+    serve: Serve, fields: bytes, value: str, others: dict[str, str]
+) -> None:
+    environs: list[dict[str, Any]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environs.append(dict(environ))
+        environ["HTTP_HOST"] = environ["mine"] = "changed"
+        return plain(environ, start_response)
+
+    server = serve(app)
+    for _ in range(3):
+        server.ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    for environ in environs:
+        assert environ["HTTP_SEC_WEBSOCKET_KEY"] == value
+        assert environ["HTTP_HOST"] == "a"
+        assert "mine" not in environ
+        assert {name: environ.get(name) for name in others} == others
+    assert len(environs) == 3
+
+
+def test_what_is_remembered_of_handshakes_is_bounded(serve: Serve) -> None:
+    server = serve(plain)
+    memory = server.server._endpoints[0].memory
+    for number in range(2 * MOST_HANDSHAKES + 1):
+        server.ask(HANDSHAKE + b"Cookie: %d\r\n\r\n" % number)
+    assert 0 < len(memory._handshakes) <= MOST_HANDSHAKES
 
 
 def test_a_framework_that_catches_the_refusal_changes_nothing_of_its_answer(
