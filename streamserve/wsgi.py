@@ -321,6 +321,7 @@ class WSGIServer:
         config.max_connections = settings.max_connections
         config.tls = self.certificates is not None
         config.handshake_timeout = _ns(settings.handshake_timeout)
+        config.max_handshakes = settings.max_handshakes
         return config
 
     def __repr__(self) -> str:

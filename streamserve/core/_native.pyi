@@ -113,6 +113,7 @@ class ListenerConfig(CData):
     left_by_fin: int
     tls: int
     handshake_timeout: int
+    max_handshakes: int
 
 class TlsPlain(CData):
     data: CData
@@ -222,6 +223,7 @@ class Lib:
     SS_PLAIN_HTTP: int
     SS_TLS_HELLO: int
     SS_HANDSHAKE_TIMEOUT: int
+    SS_HANDSHAKES_FULL: int
     SS_BAD_PROXY_HEADER: int
     SS_REFUSAL_COUNT: int
     def ss_refusal_status(self, refusal: int, /) -> int: ...

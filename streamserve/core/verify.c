@@ -60,6 +60,8 @@ static const char *verify_stream(const ss_stream *stream) {
         return "a stream holds back bytes that its buffer does not have";
     if (stream->tls && stream->tls->handle != ss_io_handle(&stream->io))
         return "a stream has the TLS state of another";
+    if (stream->tls && stream->tls->shaking == stream->tls->open)
+        return "a handshake is not in the list of its listener, or stayed there";
     return fault || !stream->tls ? fault : verify_output(&stream->tls->out);
 }
 
@@ -164,11 +166,26 @@ static uint64_t held_entries(const ss_loop *loop, const ss_listener *listener) {
     return held;
 }
 
+static const char *verify_handshakes(const ss_listener *listener) {
+    const ss_tls *previous = NULL;
+    uint32_t count = 0, told = 0;
+    for (const ss_tls *tls = listener->first_handshake; tls; previous = tls, tls = tls->next) {
+        if (!tls->shaking || tls->open || tls->previous != previous || tls->listener != listener->number)
+            return "the list of handshakes is broken";
+        count++;
+        told += tls->told;
+    }
+    if (previous != listener->last_handshake || count != listener->handshakes || told != listener->handshakes_told)
+        return "the handshakes of a listener are miscounted";
+    return NULL;
+}
+
 static const char *verify_listener(const ss_loop *loop, const ss_listener *listener) {
     const ss_http_shared *shared = listener->protocol == &ss_http ? listener->shared : NULL;
-    if (!shared)
-        return NULL;
-    const char *fault = verify_memo(&shared->blocks);
+    const char *fault = verify_handshakes(listener);
+    if (fault || !shared)
+        return fault;
+    fault = verify_memo(&shared->blocks);
     fault = fault ? fault : verify_memo(&shared->targets);
     if (fault)
         return fault;

@@ -25,6 +25,7 @@ LIMITS = {
     lib.SS_OVERLOADED: "max_connections",
     lib.SS_BUFFERS_FULL: "max_buffer_bytes",
     lib.SS_HANDSHAKE_TIMEOUT: "handshake_timeout",
+    lib.SS_HANDSHAKES_FULL: "max_handshakes",
 }
 """The setting that a refusal enforces."""
 

@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "ciphers": "ECDHE+AESGCM",
     "certificate_check": "1m",
     "handshake_timeout": "3s",
+    "max_handshakes": "64",
     "concurrency": "10",
     "queue": "20",
     "thread_idle_timeout": "5s",

@@ -7,8 +7,9 @@ buffer or queued byte, and nothing may have been written to the hub's error stre
 import io
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -111,6 +112,22 @@ class Running:
         result: Future[Any] = Future()
         self.hub.run_callback_threadsafe(_settle, result, function, args)
         return result.result(PATIENCE)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing runs in the server's thread meanwhile: what is sent to it all comes in one turn."""
+        holds, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            holds.set()
+            go_on.wait(PATIENCE)
+
+        self.hub.run_callback_threadsafe(hold)
+        assert holds.wait(PATIENCE)
+        try:
+            yield
+        finally:
+            go_on.set()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
         """Runs the function in a greenlet of the server's hub."""

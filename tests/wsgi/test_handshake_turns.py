@@ -1,7 +1,6 @@
 """Handshakes take turns with requests: in order, a slice in each turn of the loop, and none is lost."""
 
 import ssl
-import threading
 from typing import Any
 
 import pytest
@@ -153,12 +152,11 @@ def test_a_request_runs_before_a_crowd_of_handshakes_is_through(
         assert known.response().body == b"ok"
         crowd = [running.client() for _ in range(CROWD)]
         eventually(lambda: running.count(lib.SS_COUNT_CONNECTIONS) == CROWD + 1, "all are accepted")
-        before, go_on = len(steps), threading.Event()
-        running.hub.run_callback_threadsafe(go_on.wait, PATIENCE)  # all comes in one turn
-        for client in crowd:
-            client.send(client_hello())
-        known.send(GET)
-        go_on.set()
+        before = len(steps)
+        with running.held():
+            for client in crowd:
+                client.send(client_hello())
+            known.send(GET)
         assert known.response().body == b"ok"
         assert seen[-1] - before <= 3, "the request waited for the crowd"
         for client in crowd:

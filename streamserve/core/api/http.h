@@ -37,6 +37,7 @@ enum ss_refusal {
     SS_PLAIN_HTTP,            /* no TLS on a port that speaks it          400 */
     SS_TLS_HELLO,             /* TLS on a port that does not speak it     400 */
     SS_HANDSHAKE_TIMEOUT,     /* TLS handshake deadline passed; closed without an answer */
+    SS_HANDSHAKES_FULL,       /* too many TLS handshakes at once, and this one kept us waiting; no answer */
     SS_BAD_PROXY_HEADER,      /* PROXY protocol: malformed, missing, late: no answer */
     SS_REFUSAL_COUNT
 };

@@ -62,8 +62,8 @@ typedef struct {
 /* ---- TLS: a transport in memory (tls.c) ---- */
 
 typedef struct ss_tls {
-    struct ss_tls *next;      /* in streams->tls_ended, once it is over; before, in tls_writers */
-    struct ss_tls *previous;  /* in streams->tls_writers */
+    struct ss_tls *next;      /* in its listener's handshakes, then in streams->tls_writers, in tls_ended at last */
+    struct ss_tls *previous;  /* in the first two */
     int64_t handle;      /* of its connection, also when that is gone */
     int listener;        /* its number */
     ss_output out;       /* ciphertext */
@@ -71,6 +71,7 @@ typedef struct ss_tls {
     bool told;           /* ...or was, and has not answered */
     bool writes;         /* it is in streams->tls_writers */
     bool known;          /* Python was told of it, so it must be told of the end */
+    bool shaking;        /* it is among its listener's handshakes: until it is open */
     bool open;           /* the handshake is complete */
     bool opened;         /* ...and the protocol has not seen to it yet */
     bool ended;          /* nothing more will come from the peer */
@@ -118,6 +119,9 @@ struct ss_listener {
     void *shared;                /* the protocol's */
     int number;                  /* index in streams->listeners */
     uint32_t connections;        /* open ones */
+    ss_tls *first_handshake, *last_handshake; /* its connections whose handshake is not complete, oldest first... */
+    uint32_t handshakes;                      /* ...how many they are... */
+    uint32_t handshakes_told;                 /* ...and of how many Python was told and has not answered */
     int64_t resume_at;           /* when accepting tries again after an error, 0: it is not paused */
     int64_t refuse_at;           /* out of descriptors: no connection is refused before */
     int64_t allowed;             /* raw: connections that may still be accepted */
@@ -256,6 +260,12 @@ void ss_stream_report_refusal(ss_loop *loop, const ss_stream *stream, enum ss_re
 ss_streams *ss_streams_make(ss_loop *loop); /* on first use; NULL: no memory */
 int ss_listener_begin(ss_loop *loop, int fd, const ss_listener_config *config, const ss_protocol *protocol);
 ss_listener *ss_listener_find(const ss_loop *loop, int number);
+
+/* handshakes.c */
+void ss_handshakes_join(ss_listener *listener, ss_tls *tls);
+void ss_handshakes_leave(ss_listener *listener, ss_tls *tls);
+bool ss_handshakes_room(const ss_loop *loop, const ss_listener *listener, ss_stream **instead);
+void ss_handshakes_end(ss_loop *loop, ss_stream *stream);
 
 /* proxy_protocol.c */
 int ss_proxy_parse(const char *data, uint32_t length, uint32_t *used, struct sockaddr_storage *peer);
