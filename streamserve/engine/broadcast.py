@@ -39,13 +39,17 @@ class Targets:
         eio_sids: of the clients.
         eio: their engine.
         hub: of the loop in whose thread this is called, None: of none that serves clients.
+        epoch: of the engine, before this was made.
+        version: of the room whose clients they are.
     """
 
-    __slots__ = ("_core", "_groups", "_others", "hub")
+    __slots__ = ("_core", "_groups", "_others", "epoch", "hub", "version")
 
-    def __init__(self, eio_sids: Iterable[str], eio: EngineServer, hub: Hub | None) -> None:
+    def __init__(
+        self, eio_sids: Iterable[str], eio: EngineServer, hub: Hub | None, epoch: int = 0, version: int = 0
+    ) -> None:
         groups: dict[Deflate | None, list[int]] = {}
-        self.hub = hub
+        self.hub, self.epoch, self.version = hub, epoch, version
         sockets = eio.sockets
         plain = groups[None] = []
         self._others: list[Session] = []

@@ -22,12 +22,12 @@ __all__ = ["Everyone", "Namespace", "Room", "union"]
 class Room(dict[str, str]):
     """sid → eio_sid of those who are in it."""
 
-    __slots__ = ("_epoch", "_made_at", "_targets", "_version")
+    __slots__ = ("_targets", "_version")
 
     def __init__(self) -> None:
         super().__init__()
         self._targets: Targets | None = None
-        self._epoch = self._version = self._made_at = 0
+        self._version = 0
 
     @property
     def _fwdm(self) -> Room:
@@ -44,11 +44,11 @@ class Room(dict[str, str]):
         self._targets = None
 
     def targets(self, eio: EngineServer) -> Targets:
-        """Whom what is sent here goes to."""
+        """Whom what is sent here goes to; several loops' threads may ask at once."""
         targets, hub = self._targets, hub_here(eio)
-        if targets is None or targets.hub is not hub or self._epoch != eio.epoch or self._made_at != self._version:
-            self._epoch, self._made_at = eio.epoch, self._version
-            targets = self._targets = Targets([*self.values()], eio, hub)
+        epoch, version = eio.epoch, self._version  # of before: what changes while the array is made makes it old
+        if targets is None or targets.hub is not hub or targets.epoch != epoch or targets.version != version:
+            targets = self._targets = Targets([*self.values()], eio, hub, epoch, version)
         return targets
 
 

@@ -34,3 +34,17 @@ def test_who_enters_while_the_array_of_a_room_is_made_is_in_the_next_one() -> No
     second = room.targets(eio)
     assert second is not first
     assert room.targets(eio) is second
+
+
+def test_who_asks_for_the_array_while_another_thread_makes_it_gets_no_old_one() -> None:
+    room = Room()
+    room["a"] = "A"
+    eio: Any = _Engine(lambda: None)
+    asked: list[Any] = []
+    old = room.targets(eio)
+    for change in (lambda: room.__setitem__("b", "B"), lambda: setattr(eio, "epoch", 1)):
+        change()
+        eio.sockets = _Meanwhile(lambda: asked.append(room.targets(eio)))
+        room.targets(eio)
+        assert len(asked) == 1 and asked.pop() is not old
+        old = room.targets(eio)
