@@ -8,7 +8,9 @@
 
 `streamserve module:sio` serves it; so does WSGIServer. Handlers, namespaces, rooms, acknowledgements, sessions and
 managers are python-socketio's (its documentation holds); the clients below are ours: no greenlet is held while a
-client is silent, and an emit leaves before it returns.
+client is silent, and an emit to one that is on a WebSocket leaves before it returns. Only where the loop has messages
+of many clients at once a few leave in a row, at the end of its turn at the latest, while handlers are quick (see
+docs/websocket.md).
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         wsgi_app: What answers requests outside `socketio_path`; None: 404 does.
         socketio_path: Where clients connect.
         connect_timeout: Seconds that a client may stay without having joined a namespace.
-        max_namespaces: Namespaces that one client may join where `namespaces="*"` lets it name them.
+        max_namespaces: Namespaces that no handler names which one client may join, where `namespaces="*"` lets it.
         max_queue: Bytes that may wait for one client; whom more wait for is ended.
         max_events: Events of one client whose handlers may run at once; meanwhile its next ones wait.
 
@@ -155,13 +157,13 @@ class SocketIOServer(Server):  # type: ignore[misc]
         name = namespace or "/"
         if self.manager.sid_from_eio_sid(eio_sid, name) is not None:
             raise MalformedPayload(f"the client has joined {name[:40]} already")
-        known = name in self.handlers or name in self.namespace_handlers
-        if not known and self.namespaces != "*" and name not in self.namespaces:
-            self._refuse(eio_sid, name, "Invalid namespace")
-            return
-        if not known and self.namespaces == "*" and len(self.manager.others.get(eio_sid, ())) >= self.max_namespaces:
-            self._refuse(eio_sid, name, "Too many namespaces")
-            return
+        if not self._has_handlers(name):
+            if self.namespaces != "*" and name not in self.namespaces:
+                self._refuse(eio_sid, name, "Invalid namespace")
+                return
+            if self.namespaces == "*" and self._joined_unnamed(eio_sid) >= self.max_namespaces:
+                self._refuse(eio_sid, name, "Too many namespaces")
+                return
         session = self.eio.sockets.get(eio_sid)
         self.arrivals.end(eio_sid)
         self.admission.begin(eio_sid, name)
@@ -181,6 +183,14 @@ class SocketIOServer(Server):  # type: ignore[misc]
                 self._handle_disconnect(eio_sid, name, session.ended)
             elif eio_sid in self.eio.sockets and not self.manager.namespaces_of(eio_sid):
                 self.arrivals.begin(eio_sid)
+
+    def _has_handlers(self, namespace: str) -> bool:
+        """Whether a namespace is one that handlers name."""
+        return namespace in self.handlers or namespace in self.namespace_handlers
+
+    def _joined_unnamed(self, eio_sid: str) -> int:
+        """How many namespaces a client has joined that no handler names."""
+        return sum(not self._has_handlers(name) for name in self.manager.namespaces_of(eio_sid))
 
     def not_joined(self, eio_sid: str, namespace: str) -> None:
         """An event came for a namespace in which its client is not, or not any more.

@@ -126,8 +126,9 @@ class FastManager(Manager):  # type: ignore[misc]
         if everyone is None:
             everyone = rooms[None] = Everyone()
         if eio_sid is None:
-            eio_sid = everyone[sid]
-        elif eio_sid in everyone._invm:
+            everyone[sid]  # it is in there, or that is the caller's KeyError
+            return
+        if eio_sid in everyone._invm:
             raise ValueDuplicationError(eio_sid)
         everyone[sid] = eio_sid
         if namespace != "/":

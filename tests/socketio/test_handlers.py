@@ -35,7 +35,8 @@ def left_behind(sio: SocketIOServer) -> list[Any]:
     manager = sio.manager
     rooms = [dict(members) for of_namespace in manager.rooms.values() for members in of_namespace.values()]
     callbacks, pending = manager.callbacks, [sid for sids in manager.pending_disconnect.values() for sid in sids]
-    return [part for part in (sio.eio.sockets, sio.environ, sio.arrivals, *rooms, callbacks, pending) if part]
+    held = (sio.eio.sockets, sio.environ, sio.arrivals, *rooms, manager.others, callbacks, pending)
+    return [part for part in held if part]
 
 
 def test_a_server_that_is_to_log_says_what_comes_and_goes(

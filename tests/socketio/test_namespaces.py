@@ -18,7 +18,7 @@ __all__ = ["wire"]
 
 
 def test_a_client_joins_so_many_and_is_refused_more(wire: Open) -> None:
-    sio = SocketIOServer(namespaces="*", max_namespaces=3)
+    sio = SocketIOServer(namespaces="*", max_namespaces=4)
     sio.on("connect", lambda sid, environ: None, namespace="/known")
     client = wire(sio)
     for name in ("", "/a", "/b", "/c"):
@@ -31,6 +31,41 @@ def test_a_client_joins_so_many_and_is_refused_more(wire: Open) -> None:
     assert sorted(sio.manager.rooms) == ["/", "/c", "/d", "/known"]
     client.connection.shutdown()
     eventually(lambda: not left_behind(sio) and not sio.manager.others, "nothing is left")
+
+
+def test_namespaces_that_handlers_name_do_not_count(wire: Open) -> None:
+    sio = SocketIOServer(namespaces="*", max_namespaces=1)
+    for name in ("/", "/one", "/two"):
+        sio.on("event", lambda sid: None, namespace=name)
+    client = wire(sio)
+    for name in ("", "/one", "/two", "/a"):
+        client.join(name)
+    client.send("40/b,")
+    assert client.receive() == '44/b,{"message":"Too many namespaces"}'
+
+
+def test_the_default_namespace_counts_where_no_handler_names_it(wire: Open) -> None:
+    sio = SocketIOServer(namespaces="*", max_namespaces=1)
+    client = wire(sio)
+    client.join("/a")
+    client.send("40")
+    assert client.receive() == '44{"message":"Too many namespaces"}'
+    client.send("41/a,")
+    client.join()
+    client.send("40/a,")
+    assert client.receive() == '44/a,{"message":"Too many namespaces"}'
+
+
+def test_who_enters_its_namespace_again_is_in_there_once(wire: Open) -> None:
+    sio = SocketIOServer(namespaces="*")
+    sio.on("again", lambda sid: sio.enter_room(sid, None, namespace="/a"), namespace="/a")
+    client = wire(sio)
+    client.join("/a")
+    client.send('42/a,1["again"]')
+    assert client.receive() == "43/a,1[]"
+    assert [*sio.manager.others.values()] == [["/a"]]
+    client.connection.shutdown()
+    eventually(lambda: not left_behind(sio), "nothing is left")
 
 
 def test_who_is_refused_the_last_one_may_try_another(wire: Open) -> None:

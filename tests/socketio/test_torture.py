@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from streamserve.core import lib
 from streamserve.loop.joining import sleep
 from streamserve.socketio_server import SocketIOServer
@@ -51,6 +53,7 @@ EVENTS: list[list[str | bytes]] = [
     [f'451-/other,["echo",{PLACE}]', bytes(10)],
     ["40/other,"],
     ['42/other,4["echo"]'],
+    ['42/other,["enter",null]'],
     ["41/other,"],
     ["40/refuse,"],
     ["40/raise,"],
@@ -86,6 +89,7 @@ class Site:
         sio.on("connect", lambda sid, environ: sio.emit("never", namespace="/refuse") or False, namespace="/refuse")
         sio.on("connect", lambda sid, environ: 1 / 0, namespace="/raise")
         sio.on("enter", lambda sid, room: sio.enter_room(sid, room))
+        sio.on("enter", lambda sid, room: sio.enter_room(sid, room, namespace="/other"), namespace="/other")
         sio.on("tell", lambda sid, data: sio.emit("told", data, to=["blue", "nobody"]) or sio.emit("ask", to=sid))
         sio.on("fail", lambda sid: 1 / 0)
         sio.on("wait", lambda sid: sleep(0.001))
@@ -140,6 +144,7 @@ class Site:
             "environs": sio.environ,
             "rooms": manager.rooms,
             "memberships": manager.memberships,
+            "namespaces beside /": manager.others,
             "callbacks": manager.callbacks,
             "joining": manager.pending_connect,
             "leaving": manager.pending_disconnect,
@@ -315,9 +320,9 @@ class Memory:
     def __init__(self) -> None:
         gc.collect()
         _libc.malloc_trim(0)
-        info = _libc.mallinfo2()
+        info = _mallinfo2()
         self.blocks = sys.getallocatedblocks()
-        self.allocated: int = info.of_chunks + info.of_mappings
+        self.allocated: int | None = None if info is None else info.of_chunks + info.of_mappings
         self.resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -331,7 +336,15 @@ class _Mallinfo(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None)
-_libc.mallinfo2.restype = _Mallinfo
+
+
+def _mallinfo2() -> Any:
+    """What malloc has given away; None: glibc is older than 2.33, whose mallinfo() counts no more than 2 GiB."""
+    function = getattr(_libc, "mallinfo2", None)
+    if function is None:
+        return None
+    function.restype = _Mallinfo
+    return function()
 
 
 def test_clients_that_end_anywhere_and_are_ended_anywhere_leave_nothing(host: Host) -> None:
@@ -364,5 +377,9 @@ def test_clients_that_end_anywhere_and_are_ended_anywhere_leave_nothing(host: Ho
     half, whole = memory
     if ABORTS >= MANY:
         assert whole.blocks - half.blocks < OBJECTS * ABORTS / 2
-        assert whole.allocated - half.allocated < GROWTH * ABORTS / 2
         assert whole.resident - half.resident < GROWTH * ABORTS / 2 + ARENA
+        if whole.allocated is None or half.allocated is None:
+            pytest.skip(
+                "what malloc has in use is not compared: mallinfo2 needs glibc 2.33; the rest is as it should be"
+            )
+        assert whole.allocated - half.allocated < GROWTH * ABORTS / 2
