@@ -24,6 +24,7 @@ from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
 from streamserve.engine.admission import Admission
+from streamserve.engine.answers import Answers
 from streamserve.engine.arrivals import Arrivals
 from streamserve.engine.events import Events, can_take
 from streamserve.engine.handlers import HandlerFailed, call, call_class
@@ -94,6 +95,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
             kind._send_packet is SocketIOServer._send_packet
             and kind._send_eio_packet is SocketIOServer._send_eio_packet
         )
+        if kind._handle_eio_message is SocketIOServer._handle_eio_message:
+            self.eio.answers = Answers(self)
         if can_take(self, SocketIOServer):
             events = Events(self, kind._trigger_event is SocketIOServer._trigger_event)
             self.eio.take_events(events.take, self.async_handlers)

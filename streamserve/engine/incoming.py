@@ -5,8 +5,8 @@ Socket.IO run beside each other where the server has `concurrent_events`: none m
 
 Each event whose handler waits holds a greenlet. A client that sends faster than its handlers return would hold any
 number of them, so from `max_events` on its next event waits, and with it all that the client sent behind, in the inbox:
-when that is full the client is not read. Its acknowledgements still come through, for a handler may wait for one. Once
-it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then is bounded.
+when that is full the client is not read. Until then its acknowledgements overtake them (see answers.py), for a handler
+may wait for one. Once it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then is bounded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
+from streamserve.engine.payloads import MalformedPayload
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.websocket.inbox import Inbox
@@ -43,9 +44,23 @@ class Incoming:
         room: how many more events may begin; below 1: none. Who begins one takes one away, and calls `finished` at
             its end.
         crowd: who waits until one may.
+        begun_answer: an acknowledgement that overtakes what waits, and whose attachments have not all come.
     """
 
-    __slots__ = ("_backlog", "_core", "_held", "_inbox", "_sockets", "crowd", "handle", "hub", "room", "server")
+    __slots__ = (
+        "_backlog",
+        "_core",
+        "_held",
+        "_inbox",
+        "_sockets",
+        "_unsorted",
+        "begun_answer",
+        "crowd",
+        "handle",
+        "hub",
+        "room",
+        "server",
+    )
 
     def __init__(self, server: EngineServer, hub: Hub) -> None:
         self.server = server
@@ -56,6 +71,8 @@ class Incoming:
         self._inbox: Inbox | None = None
         self._held = False  # a message is dealt with, and those of the inbox wait for that
         self._backlog: _Backlog | None = None
+        self._unsorted = 0  # so many messages at the end of the inbox may be acknowledgements
+        self.begun_answer: Any = None
         self.room = server.max_events
         self.crowd: tuple[Waiter, ...] = ()
 
@@ -86,10 +103,19 @@ class Incoming:
 
     def handled(self, message: Any) -> None:
         """Deals with a message of its WebSocket, or keeps it until those before it are; in a runner."""
-        if self._inbox is None:
+        inbox = self._inbox
+        if message.__class__ is Close:
+            self.begun_answer = None
+            if self.crowd:
+                self.unlimit()
+        elif (self.begun_answer is not None or (self.crowd and inbox is not None)) and self._overtakes(message):
+            return
+        if inbox is None:
             self._deal(message)
-        elif not self.crowd or not self._overtakes(message):
-            self._inbox.put(message)
+            return
+        if not self.crowd:
+            self._unsorted += 1
+        inbox.put(message)
 
     def _deal(self, message: Any) -> None:
         """Deals with a message whose turn it is."""
@@ -100,15 +126,38 @@ class Incoming:
 
     def _overtakes(self, message: Any) -> bool:
         """Whether a message goes before those that wait until more handlers may run: see above."""
-        if message.__class__ is Close:
-            self.unlimit()
-        if message.__class__ is not tuple or message[0] != _ACK:
-            return False
+        answers = self.server.answers
         try:
-            self._take(message)
+            answer = answers and answers.find(self, message)
+            if answer is None:
+                return False
+            answers.take(self, answer)
         except BaseException as error:
             self.failed(error)
         return True
+
+    def _sort(self) -> None:
+        """Lets the acknowledgements overtake that came while something else held up the inbox."""
+        inbox, count, answers = self._inbox, self._unsorted, self.server.answers
+        self._unsorted = 0
+        if not inbox or not count or answers is None:
+            return
+        count, found = min(count, len(inbox)), []
+        inbox.rotate(count)
+        for message in [inbox.take() for _ in range(count)]:
+            try:
+                answer = answers.find(self, message)
+            except MalformedPayload:
+                answer = None  # as its turn will show
+            if answer is None:
+                inbox.put(message)
+            else:
+                found.append(answer)
+        for answer in found:  # these may wait: by now all that is to stay is where it was
+            try:
+                answers.take(self, answer)
+            except BaseException as error:
+                self.failed(error)
 
     def _in_order(self, function: Any, *args: Any) -> bool:
         """Calls a function; what comes meanwhile waits in the inbox.
@@ -159,6 +208,7 @@ class Incoming:
             waiter = Waiter(self.hub)
             self.crowd += (waiter,)
             try:
+                self._sort()
                 waiter.park()
             finally:
                 self.crowd = tuple(other for other in self.crowd if other is not waiter)

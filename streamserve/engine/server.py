@@ -106,6 +106,7 @@ class EngineServer(Server):  # type: ignore[misc]
     Attributes:
         hub: the loop that serves the clients, None: there was none yet.
         epoch: counts the changes of transports.
+        answers: of engine/answers.py; None: the messages are none of Socket.IO.
         reads_json: the handler of messages gets what is JSON decoded, as python-engineio does it.
     """
 
@@ -125,10 +126,9 @@ class EngineServer(Server):  # type: ignore[misc]
         self.max_events = max_events
         self.hub: Hub | None = None
         self._hubs: set[Hub] = set()
-        self.epoch = 0
-        self.concurrent_events = False
-        self.reads_json = True
+        self.epoch, self.concurrent_events, self.reads_json = 0, False, True
         self.take_event: TakeEvent = _not_told_apart
+        self.answers: Any = None
         self._refused_origins = Complaints()
         self._config: Any = ffi.new("ss_engine_config *")
 

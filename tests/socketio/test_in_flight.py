@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import msgpack
 import pytest
 import requests
 from greenlet import GreenletExit
@@ -140,6 +141,86 @@ def test_the_answers_for_which_handlers_wait_come_through(wire: Open) -> None:
         assert client.receive() == f'42{number}["question"]'
         client.send(f"43{number}[{number}]")
     eventually(lambda: answers == [1, 2, 3, 4, 5, 6], "all are answered")
+
+
+def asking(**options: Any) -> tuple[SocketIOServer, list[Any]]:
+    """A server with a handler that asks its client, and what it was answered."""
+    sio, answers = SocketIOServer(max_events=1, **options), []
+    sio.on("ask", lambda sid: answers.append(sio.call("question", to=sid, timeout=60)))
+    return sio, answers
+
+
+PLACE = '{"_placeholder":true,"num":%d}'
+ACKS: dict[str, Said] = {
+    "text": ["431[1]"],
+    "for Python to read": ['43/,1["long enough"]'],
+    "one attachment": [f"461-1[{PLACE % 0}]", b"x"],
+    "two attachments": [f"462-1[{PLACE % 1},{PLACE % 0}]", b"x", b"y"],
+}
+
+
+@pytest.mark.parametrize("kind", ["event", "with an attachment"])
+@pytest.mark.parametrize("ack", ACKS.values(), ids=list(ACKS))
+def test_every_kind_of_answer_comes_through(wire: Open, ack: Said, kind: str) -> None:
+    sio, answers = asking()
+    began = []
+    sio.on("wait", lambda sid, *data: began.append(data))
+    client = wire(sio)
+    client.send('42["ask"]')
+    assert client.receive() == '421["question"]'
+    client.send(*WAYS[kind](0), *WAYS[kind](1))
+    (session,) = sio.eio.sockets.values()
+    for part in ack:  # each alone: what is not whole waits for the rest, whatever else happens meanwhile
+        eventually(lambda: session.crowd, "an event waits")
+        assert not answers and not began
+        client.send(part)
+    eventually(lambda: answers and len(began) == 2, "it is answered, and the others begin")
+    assert session.begun_answer is None
+    client.send('422["wait",2]')
+    assert client.receive() == "432[]"
+
+
+def test_answers_in_messagepack_come_through(host: Host) -> None:
+    sio, answers = asking(serializer="msgpack")
+    with ExitStack() as stack:
+        client = Wire(host(sio).port)
+        stack.callback(client.connection.shutdown)
+        client.send(msgpack.dumps({"type": 0, "nsp": "/"}))
+        client.receive()
+        ask = msgpack.dumps({"type": 2, "nsp": "/", "data": ["ask"]})
+        client.send(ask, ask)
+        for number in (1, 2):
+            assert msgpack.loads(client.receive())["id"] == number
+            client.send(msgpack.dumps({"type": 3, "nsp": "/", "id": number, "data": [b"x"]}))
+        eventually(lambda: answers == [b"x", b"x"], "both are answered")
+
+
+def test_answers_that_came_before_the_wait_come_through(wire: Open) -> None:
+    sio, answers = asking()
+    gate, joined = Event(), []
+    sio.on("connect", lambda sid, environ: joined.append(gate.wait()) and None, namespace="/late")
+    sio.on("wait", lambda sid, number: None)
+    client = wire(sio)
+    client.send('42["ask"]')
+    assert client.receive() == '421["question"]'
+    client.send("40/late,", '42["wait",0]', *ACKS["text"], '42["wait",1]')
+    (session,) = sio.eio.sockets.values()
+    eventually(lambda: len(session._inbox or ()) == 3, "all have come")
+    assert not answers
+    sio.eio.in_loop(gate.set)
+    eventually(lambda: answers == [1], "it is answered")
+
+
+@pytest.mark.parametrize("then", ['42["wait",0]', "43/,2[]", "2"])
+def test_what_comes_instead_of_an_attachment_ends_the_client(wire: Open, then: str) -> None:
+    sio, _ = asking()
+    client = wire(sio)
+    client.send(*['42["ask"]'] * 2)
+    assert client.receive() == '421["question"]'
+    (session,) = sio.eio.sockets.values()
+    eventually(lambda: session.crowd, "an event waits")
+    client.send(ACKS["one attachment"][0], then)
+    eventually(lambda: session.ended, "it is ended")
 
 
 def test_one_handler_that_ends_lets_one_event_begin(wire: Open) -> None:
