@@ -28,6 +28,7 @@ from streamserve.engine.answers import Answers
 from streamserve.engine.arrivals import Arrivals
 from streamserve.engine.events import Events, can_take
 from streamserve.engine.handlers import HandlerFailed, call, call_class
+from streamserve.engine.joining import can_join, join
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
 from streamserve.engine.packets import NO_EVENT, PacketWriter, is_whole, parsed
@@ -171,7 +172,10 @@ class SocketIOServer(Server):  # type: ignore[misc]
         self.arrivals.end(eio_sid)
         self.admission.begin(eio_sid, name)
         try:
-            super()._handle_connect(eio_sid, namespace, data)
+            if can_join(self):
+                join(self, eio_sid, name, data)
+            else:
+                super()._handle_connect(eio_sid, namespace, data)
         except BaseException as error:  # a Timeout is none of Exception
             self.logger.exception("connect handler error")
             sid = self.manager.sid_from_eio_sid(eio_sid, name)

@@ -6,7 +6,7 @@ the handler or by others, is kept until that answer: behind CONNECT it follows, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from streamserve.engine.outbox import Outbox
@@ -38,16 +38,16 @@ class Admission:
         with self._guard:
             self._waiting.setdefault(eio_sid, {})[namespace] = Outbox()
 
-    def end(self, eio_sid: str, namespace: str) -> Outbox:
+    def end(self, eio_sid: str, namespace: str) -> Collection[str | bytes]:
         """The client is answered, or gone; returns what waits for it. Twice is fine."""
         if eio_sid not in self._waiting:
-            return Outbox()
+            return ()
         with self._guard:
             of_client = self._waiting[eio_sid]
             frames = of_client.pop(namespace, None)
             if not of_client:
                 del self._waiting[eio_sid]
-        return Outbox() if frames is None else frames
+        return () if frames is None else frames
 
     def clients(self, namespace: str) -> list[str]:
         """Whose connect handlers run for a namespace."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from types import CodeType, MethodType
 from typing import Any
 
 from socketio.namespace import Namespace
@@ -49,8 +50,8 @@ def call_class(handler: Any, event: str, args: tuple[Any, ...]) -> Any:
 def _most(handler: Callable[..., Any]) -> float:
     """How many positional arguments a handler takes; infinity for any number."""
     code = getattr(handler, "__code__", None)
-    if inspect.iscode(code):  # a function or method; what it wraps may take others
-        most = code.co_argcount - inspect.ismethod(handler)
+    if code.__class__ is CodeType:  # a function or method; what it wraps may take others
+        most: int = code.co_argcount - (handler.__class__ is MethodType)
         return math.inf if code.co_flags & inspect.CO_VARARGS else most
     try:
         kinds = [parameter.kind for parameter in inspect.signature(handler, follow_wrapped=False).parameters.values()]

@@ -25,7 +25,8 @@ class Outbox(deque[str | bytes]):
     def __init__(self, frames: Iterable[str | bytes] = ()) -> None:
         super().__init__()
         self.bytes = 0
-        self.put(frames)
+        if frames:
+            self.put(frames)
 
     def put(self, frames: Iterable[str | bytes]) -> None:
         """Adds frames."""
