@@ -6,7 +6,8 @@ Socket.IO run beside each other where the server has `concurrent_events`: none m
 Each event whose handler waits holds a greenlet. A client that sends faster than its handlers return would hold any
 number of them, so from `max_events` on its next event waits, and with it all that the client sent behind, in the inbox:
 when that is full the client is not read. Until then its acknowledgements overtake them (see answers.py), for a handler
-may wait for one. Once it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then is bounded.
+may wait for one. Once it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then
+is bounded.
 """
 
 from __future__ import annotations
