@@ -113,6 +113,7 @@ class ListenerConfig(CData):
     left_by_fin: int
     tls: int
     handshake_timeout: int
+    handshake_patience: int
     max_handshakes: int
 
 class TlsPlain(CData):

@@ -109,8 +109,8 @@ class Settings:
     handshake_timeout: float = setting(10.0, time(), "TLS",
         "From the accept of a connection until its TLS handshake is complete; later it is closed. 0: no deadline.")
     max_handshakes: int = setting(1000, count(0, 100_000), "TLS",
-        "Connections on each address whose TLS handshake is not complete; one more ends the oldest that waits for its"
-        " client, or waits itself where the server is late. 0: no limit.")
+        "Connections on each address whose TLS handshake is not complete; one more ends the oldest whose"
+        " client has kept it waiting for a second, or waits itself for a place. 0: no limit.")
 
     concurrency: int = setting(1000, count(1, 1_000_000), "Concurrency",
         "Requests that run at once, each on a greenlet of its own.")

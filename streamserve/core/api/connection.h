@@ -29,6 +29,7 @@ typedef struct {
     int32_t left_by_fin;       /* 1: every client that sends FIN has left */
     int32_t tls;               /* 1: the bytes pass through Python's TLS (SS_EVENT_TLS) */
     int64_t handshake_timeout; /* ns: from accept to the end of the TLS handshake; 0: none */
+    int64_t handshake_patience; /* ns that a client may keep us waiting where there are too many of them */
     uint32_t max_handshakes;   /* of this listener at once; 0: no limit (stream/handshakes.c) */
 } ss_listener_config;
 void ss_listener_defaults(ss_listener_config *config);

@@ -109,6 +109,7 @@ void ss_listener_defaults(ss_listener_config *config) {
         .discard_timeout = 5 * SS_SECOND,
         .discard_total = 30 * SS_SECOND,
         .handshake_timeout = 10 * SS_SECOND,
+        .handshake_patience = SS_SECOND, /* some round trips around the world */
         .max_handshakes = 1000,
         .buffered_body = 16384,
         .high_water = 65536,

@@ -37,7 +37,7 @@ static const struct {
     [SS_BUFFERS_FULL] = {503, "the buffers of all connections together are at their limit"},
     [SS_PLAIN_HTTP] = {400, "this port speaks TLS: ask for https, not http"},
     [SS_TLS_HELLO] = {400, "the client speaks TLS, this port does not: ask for http, not https"},
-    [SS_HANDSHAKES_FULL] = {0, "its TLS handshake was the oldest that waited for its client, of too many at once"},
+    [SS_HANDSHAKES_FULL] = {0, "its TLS handshake kept the server waiting while there were too many"},
     [SS_HANDSHAKE_TIMEOUT] = {0, "the TLS handshake was not complete in time"},
 };
 

@@ -195,7 +195,7 @@ static void listener_ready(ss_loop *loop, ss_io *io) {
     for (int turn = 0; turn < ACCEPTS_PER_TURN && has_room(loop, listener); turn++) {
         ss_stream *instead;
         if (!ss_handshakes_room(loop, listener, &instead))
-            break;
+            return;
         struct sockaddr_storage peer = {0};
         socklen_t length = sizeof peer;
         int fd = accept4(listener->io.fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -67,6 +67,8 @@ typedef struct ss_tls {
     int64_t handle;      /* of its connection, also when that is gone */
     int listener;        /* its number */
     ss_output out;       /* ciphertext */
+    int64_t silent;      /* ns that its handshake waited for the peer before... */
+    int64_t silent_since; /* ...it was told, or since this moment */
     bool wants;          /* Python is to be asked for what the peer sent... */
     bool told;           /* ...or was, and has not answered */
     bool writes;         /* it is in streams->tls_writers */
@@ -120,8 +122,8 @@ struct ss_listener {
     int number;                  /* index in streams->listeners */
     uint32_t connections;        /* open ones */
     ss_tls *first_handshake, *last_handshake; /* its connections whose handshake is not complete, oldest first... */
-    uint32_t handshakes;                      /* ...how many they are... */
-    uint32_t handshakes_told;                 /* ...and of how many Python was told and has not answered */
+    uint32_t handshakes;                      /* ...and how many they are */
+    bool crowded;                             /* too many: accepting waits until one is over, or for a moment */
     int64_t resume_at;           /* when accepting tries again after an error, 0: it is not paused */
     int64_t refuse_at;           /* out of descriptors: no connection is refused before */
     int64_t allowed;             /* raw: connections that may still be accepted */
@@ -262,9 +264,9 @@ int ss_listener_begin(ss_loop *loop, int fd, const ss_listener_config *config, c
 ss_listener *ss_listener_find(const ss_loop *loop, int number);
 
 /* handshakes.c */
-void ss_handshakes_join(ss_listener *listener, ss_tls *tls);
-void ss_handshakes_leave(ss_listener *listener, ss_tls *tls);
-bool ss_handshakes_room(const ss_loop *loop, const ss_listener *listener, ss_stream **instead);
+void ss_handshakes_join(const ss_loop *loop, ss_listener *listener, ss_tls *tls);
+void ss_handshakes_leave(ss_loop *loop, ss_listener *listener, ss_tls *tls);
+bool ss_handshakes_room(ss_loop *loop, ss_listener *listener, ss_stream **instead); /* false: it will try again */
 void ss_handshakes_end(ss_loop *loop, ss_stream *stream);
 
 /* proxy_protocol.c */

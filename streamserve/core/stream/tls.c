@@ -40,7 +40,7 @@ int ss_tls_open(ss_loop *loop, ss_stream *stream) {
     tls->handle = ss_io_handle(&stream->io);
     tls->listener = stream->listener->number;
     stream->tls = tls;
-    ss_handshakes_join(stream->listener, tls);
+    ss_handshakes_join(loop, stream->listener, tls);
     ss_streams_of(loop)->tls++;
     return SS_OK;
 }
@@ -59,7 +59,7 @@ void ss_tls_close(ss_loop *loop, ss_stream *stream) {
     ss_streams *streams = ss_streams_of(loop);
     ss_tls *tls = stream->tls;
     stream->tls = NULL;
-    ss_handshakes_leave(stream->listener, tls);
+    ss_handshakes_leave(loop, stream->listener, tls);
     leave_writers(streams, tls);
     ss_out_release(loop, &tls->out);
     if (tls->known) {
@@ -105,8 +105,7 @@ static void tell(ss_loop *loop, ss_tls *tls) {
     emit(loop, tls, SS_TLS_READ);
     tls->wants = false;
     tls->told = tls->known = true;
-    if (tls->shaking)
-        ss_listener_find(loop, tls->listener)->handshakes_told++;
+    tls->silent += loop->now - tls->silent_since;
 }
 
 static void ask_to_read(ss_loop *loop, ss_stream *stream) {
@@ -214,8 +213,7 @@ int64_t ss_tls_take(ss_loop *loop, int64_t handle, char *into, int64_t capacity)
         return SS_GONE;
     if (capacity <= 0)
         return SS_MISUSE;
-    if (stream->tls->shaking)
-        stream->listener->handshakes_told -= stream->tls->told;
+    stream->tls->silent_since = loop->now;
     stream->tls->wants = stream->tls->told = false;
     int64_t count = ss_socket_receive(stream, into, (size_t)capacity);
     if (stream->io.ready & SS_READ) /* there is more, and what came may not be a whole record */
@@ -235,7 +233,7 @@ int ss_tls_feed(ss_loop *loop, int64_t handle, const char *data, int64_t length,
         return SS_NOMEM;
     }
     if (news & SS_TLS_OPEN) {
-        ss_handshakes_leave(stream->listener, stream->tls);
+        ss_handshakes_leave(loop, stream->listener, stream->tls);
         stream->tls->open = stream->tls->opened = true;
     }
     if (news & SS_TLS_END) {
