@@ -8,6 +8,7 @@ import random
 import shutil
 import ssl
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -194,8 +195,9 @@ def test_nothing_is_left_of_clients_that_do_anything_to_their_records(
         app, certfile=certificates, concurrency=8, queue=8, max_connections=60, keep_alive_timeout=0.5, **deadlines
     )
     torturer = Torturer(running, contexts(authority), SEED)
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    start = time.monotonic()
+    # On a slow machine most handshakes meet their deadline: then it goes on until enough came about.
+    while (passed := time.monotonic() - start) < SECONDS or (torturer.shaken <= 10 and passed < SECONDS + 60):
         for _ in range(50):
             torturer.step()
         running.verify()
@@ -217,7 +219,7 @@ def served_in_time(running: Running, context: ssl.SSLContext) -> bool:
 def test_a_flood_of_handshakes_that_stop_halfway_keeps_nobody_else_out(
     serve: Serve, authority: Authority, certificates: tuple[str, str]
 ) -> None:
-    running = serve(app, certfile=certificates, handshake_timeout=1.0)
+    running = serve(app, certfile=certificates, handshake_timeout=4.0)
     context, trust = contexts(authority)[1], authority.trust()
     for number in range(300):
         connection = Connection(running.client(), context, None)
@@ -241,9 +243,12 @@ def test_a_client_that_renegotiates_is_refused(
         words.split(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
     ) as client:
         assert client.stdin is not None and client.stdout is not None
+        patience = threading.Timer(60, client.kill)  # if it is not refused, it waits for more to say
+        patience.start()
         client.stdin.write(b"R\n")
         client.stdin.flush()
         said = client.stdout.read()
+        patience.cancel()
     assert b"RENEGOTIATING" in said and b"no renegotiation" in said, said
     assert is_served(running, authority.trust())
 
