@@ -47,6 +47,7 @@ _ENDED: int = lib.SS_TLS_ENDED
 _OPEN: int = lib.SS_TLS_OPEN
 _END: int = lib.SS_TLS_END
 _RAGGED: int = lib.SS_TLS_RAGGED
+_WORDS: int = lib.SS_TLS_WORDS
 _WAIT: int = lib.SS_WAIT
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")  # no TLS record begins with one
 _take = lib.ss_tls_take
@@ -94,7 +95,7 @@ class TlsSessions:
         self._plain = ffi.new("char[]", _PLAIN)
         self._decrypted: Any = memoryview(ffi.buffer(self._plain)).cast("B")
         self._look = ffi.new("ss_tls_plain *")
-        self._records = ffi.new("int64_t[]", TOGETHER * lib.SS_TLS_WORDS)
+        self._records = ffi.new("int64_t[]", TOGETHER * _WORDS)
         self._record_words: Any = memoryview(ffi.buffer(self._records)).cast("B").cast("q")
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ class TlsSessions:
                 session = self.sessions[handle] = Session(self._certificates.context)
             self._read(handle, session)
         except BaseException:  # no memory, or a signal's function raised: it must not hang
-            lib.ss_conn_abort(self._core, handle, 0)
+            lib.ss_tls_fail(self._core, handle)
             raise
 
     # ---- what comes
@@ -235,12 +236,12 @@ class TlsSessions:
             count = _writers(self._core, listener, self._records, TOGETHER)
             if count == 0:
                 return
-            words = self._record_words[: count * 3].tolist()
+            words = self._record_words[: count * _WORDS].tolist()
             try:
                 self._encrypt_all(words)
             except BaseException:  # no memory, or a signal's function raised: none of them must hang
-                for handle in words[::3]:
-                    lib.ss_conn_abort(self._core, handle, 0)
+                for handle in words[::_WORDS]:
+                    lib.ss_tls_fail(self._core, handle)
                 raise
 
     def _encrypt_all(self, words: list[int]) -> None:

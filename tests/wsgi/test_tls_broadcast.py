@@ -8,6 +8,7 @@ import pytest
 
 from streamserve.core import lib
 from streamserve.errors import WebSocketClosed
+from streamserve.gateway import tls
 from streamserve.websocket import broadcast
 from tests.support.frames import OPCODES, frame
 from tests.support.server import Running, eventually
@@ -114,3 +115,28 @@ def test_who_reads_nothing_holds_up_nobody(hall: Any) -> None:
             hear(other, text)
         silent.close()
         eventually(lambda: len(application.members) == 2, "it is gone")
+
+
+def test_a_failure_amid_a_broadcast_leaves_no_connection_hanging(hall: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, authority, application = hall
+    push_all = tls._push_all
+
+    def fail_once(*arguments: Any) -> Any:
+        monkeypatch.setattr(tls, "_push_all", push_all)
+        raise MemoryError("the test's")
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(joined(running, 0, authority)) for _ in range(5)]
+        eventually(lambda: len(application.members) == 5, "all are there")
+        monkeypatch.setattr(tls, "_push_all", fail_once)
+        clients[0].send(frame(TEXT, b"lost"))
+        for client in clients:
+            with pytest.raises(OSError):
+                client.exactly(1)
+        eventually(lambda: not application.members, "all were told")
+        later = stack.enter_context(joined(running, 0, authority))
+        later.send(frame(TEXT, b"heard"))
+        hear(later, b"heard")
+    assert "MemoryError: the test's" in running.errors.getvalue()
+    running.errors.truncate(0)
+    running.errors.seek(0)
