@@ -40,7 +40,7 @@ class Answers:
         self._server = server
 
     def find(self, session: Session, message: Any) -> Any:
-        """A message of a WebSocket as an acknowledgement.
+        """A message as an acknowledgement.
 
         Returns:
             Something for `take`; None: it is something else, or malformed, which its turn will show.
@@ -64,6 +64,10 @@ class Answers:
         if isinstance(message, bytes):
             return self._read(session, message)
         return self._read(session, message[1:]) if message[:1] == "4" or session.begun_answer is not None else None
+
+    def takes_bytes(self, session: Session) -> bool:
+        """Whether bytes may be an acknowledgement, or a part of one."""
+        return session.begun_answer is not None or not self._server.packet_class.uses_binary_events
 
     def _read(self, session: Session, data: str | bytes) -> Any:
         server, begun = self._server, session.begun_answer

@@ -7,7 +7,7 @@ Each event whose handler waits holds a greenlet. A client that sends faster than
 number of them, so from `max_events` on its next event waits, and with it all that the client sent behind, in the inbox:
 when that is full the client is not read. Until then its acknowledgements overtake them (see answers.py), for a handler
 may wait for one. Once it is gone nothing waits any more, for a handler may wait for that, too: what it had sent by then
-is bounded.
+is bounded. What a client posts waits in posts.py, likewise.
 """
 
 from __future__ import annotations
@@ -174,13 +174,21 @@ class Incoming:
             went_well = True
         except BaseException as error:
             self.failed(error)
+        self.go_on()
+        return went_well
+
+    def hold(self) -> None:
+        """What its WebSocket brings waits in the inbox until `go_on`."""
+        self._inbox, self._held = Inbox(self._core, self.handle), True
+
+    def go_on(self) -> None:
+        """What waits in the inbox is dealt with."""
         self._held = False
         if not self._inbox:
             self._inbox = None
         elif self._backlog is None:  # else it has not been asked for more meanwhile, and goes on
             self._backlog = _Backlog(self)
             self._sockets.deliver_first(self._backlog)
-        return went_well
 
     def next_waiting(self) -> Any:
         """Takes the next message out of the inbox; None: there is none, or one before it is not dealt with."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,11 +17,15 @@ from engineio.packet import MESSAGE, Packet
 SEPARATOR = "\x1e"
 
 
+MOST_SIFTED = 10_000
+"""Packets of a body among which those are looked for that go first: it takes some milliseconds."""
+
+
 class MalformedPayload(ValueError):
     """The body of a POST is not made of packets."""
 
 
-def decode(body: bytes, jsonp: bool, json: bool = True) -> Iterator[Any]:
+class Payload:
     """The packets of a POST's body, one by one: it may have as many as bytes.
 
     Args:
@@ -29,19 +33,42 @@ def decode(body: bytes, jsonp: bool, json: bool = True) -> Iterator[Any]:
         json: the text of a message that is JSON is read, as python-engineio does.
 
     Raises:
-        MalformedPayload: it is no UTF-8, is empty, or a packet is none.
+        MalformedPayload: it is no UTF-8, is empty, or a packet is none: when that one's turn has come.
     """
-    try:
-        text = body.decode()
-        if jsonp:
-            text = parse_qs(text, keep_blank_values=True, errors="strict")["d"][0].replace("\\\\n", "\\n")
-    except (UnicodeDecodeError, KeyError) as error:
-        raise MalformedPayload(f"the body is no payload: {error}") from None
-    begin = 0
-    while (end := text.find(SEPARATOR, begin)) >= 0:
-        yield _packet(text[begin:end], json)
-        begin = end + 1
-    yield _packet(text[begin:], json)
+
+    __slots__ = ("_at", "_json", "_text")
+
+    def __init__(self, body: bytes, jsonp: bool, json: bool = True) -> None:
+        try:
+            text = body.decode()
+            if jsonp:
+                text = parse_qs(text, keep_blank_values=True, errors="strict")["d"][0].replace("\\\\n", "\\n")
+        except (UnicodeDecodeError, KeyError) as error:
+            raise MalformedPayload(f"the body is no payload: {error}") from None
+        self._text, self._at, self._json = text, 0, json
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self:
+            raise StopIteration
+        begin, end = self._at, self._text.find(SEPARATOR, self._at)
+        if end < 0:
+            end = len(self._text)
+        self._at = end + 1
+        return _packet(self._text[begin:end], self._json)
+
+    def __len__(self) -> int:
+        """Characters that are left, and one; 0: none is."""
+        return max(len(self._text) - self._at + 1, 0)
+
+    def sift(self, goes_first: Callable[[str], bool]) -> None:
+        """Takes out what goes first, among the packets that are left."""
+        if self:
+            parts = self._text[self._at :].split(SEPARATOR, MOST_SIFTED)
+            kept = [part for part in parts[:MOST_SIFTED] if not goes_first(part)] + parts[MOST_SIFTED:]
+            self._text, self._at = SEPARATOR.join(kept), 0 if kept else 1
 
 
 def encode(frames: list[str | bytes], jsonp: int | None) -> bytes:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from streamserve.engine.outbox import Outbox
+from streamserve.engine.posts import Posts
 from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.waiter import Waiter
-from streamserve.sync.lock import Lock
 
 if TYPE_CHECKING:
     from streamserve.engine.session import Frame, Session
@@ -43,11 +43,10 @@ class Polling:
     Attributes:
         waiting: frames for the next poll.
         waiter: of the poll that waits.
-        posts: how many POSTs are dealt with, or wait for that.
-        turn: held while the packets of a POST are dealt with.
+        posts: what it posts.
     """
 
-    __slots__ = ("_asked", "_session", "_timer", "posts", "turn", "waiter", "waiting")
+    __slots__ = ("_asked", "_session", "_timer", "posts", "waiter", "waiting")
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -55,8 +54,7 @@ class Polling:
         self._timer = -1
         self.waiting = Outbox()
         self.waiter: Waiter | None = None
-        self.posts = 0
-        self.turn = Lock()
+        self.posts = Posts(session)
 
     # ---- polls
 

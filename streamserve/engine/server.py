@@ -19,7 +19,7 @@ from streamserve.engine.driver import DRIVER
 from streamserve.engine.incoming import MAX_EVENTS
 from streamserve.engine.opening import new_name, open_packet
 from streamserve.engine.options import check_options
-from streamserve.engine.payloads import MalformedPayload, decode
+from streamserve.engine.payloads import MalformedPayload, Payload
 from streamserve.engine.probe import Probe
 from streamserve.engine.replies import (
     BAD_METHOD,
@@ -374,7 +374,7 @@ class EngineServer(Server):  # type: ignore[misc]
         if body is None:
             return too_large(self.max_http_buffer_size)
         try:
-            session.receive_all(decode(body, jsonp, self.reads_json))
+            session.receive_all(Payload(body, jsonp, self.reads_json))
         except MalformedPayload as error:
             session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
             raise Refused(BAD_REQUEST, str(error)) from None

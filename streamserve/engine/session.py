@@ -7,7 +7,6 @@ heartbeat is the core's. What goes out are frames: a str is a packet with its ty
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from engineio import packet
@@ -15,11 +14,10 @@ from engineio import packet
 from streamserve.core import lib
 from streamserve.engine.incoming import Incoming
 from streamserve.engine.outbox import size_of
-from streamserve.engine.payloads import MalformedPayload, decode_frame
+from streamserve.engine.payloads import MalformedPayload, Payload, decode_frame
 from streamserve.engine.polling import Polling
 from streamserve.engine.replies import BAD_REQUEST, Refused
 from streamserve.loop.greenlet import Greenlet
-from streamserve.loop.joining import sleep
 from streamserve.loop.native_threads import get_ident
 from streamserve.websocket.deflate import BadMessage, Packed
 from streamserve.websocket.message import Close
@@ -47,12 +45,6 @@ Frame = str | bytes
 
 MOST_OF_A_HEADER = 14
 """Bytes that a WebSocket puts before each frame, at most."""
-
-POSTED_AT_ONCE = 32
-"""Packets of a POST after which others have a turn."""
-
-MOST_POSTS = 8
-"""Of one client, whose packets are dealt with or wait for that: each holds a greenlet."""
 
 _CLOSE = "1"
 
@@ -203,24 +195,18 @@ class Session(Incoming):
         if self.polling is not None:
             self.polling.wake()
 
-    def receive_all(self, packets: Iterable[Any]) -> None:
-        """Takes the packets of a POST, once those of the one before are dealt with.
+    def receive_all(self, packets: Payload) -> None:
+        """Takes the packets of a POST, once those of the one before are dealt with: see Posts.
 
         Raises:
             MalformedPayload: a client does not send such a packet.
         """
-        polling = self._polls()
-        if polling.posts == MOST_POSTS:
-            raise MalformedPayload(f"{MOST_POSTS} POSTs wait already; a client waits for the answer to one")
-        polling.posts += 1
-        try:
-            with polling.turn:
-                for number, pkt in enumerate(packets, 1):
-                    self.receive(pkt)
-                    if number % POSTED_AT_ONCE == 0:
-                        sleep(0)
-        finally:
-            polling.posts -= 1
+        self._polls().posts.take(packets)
+
+    def _sort(self) -> None:
+        super()._sort()
+        if self.polling is not None:
+            self.polling.posts.sort()
 
     def take_message(self, data: Any) -> None:
         """Takes what a client sends to the application."""
@@ -279,6 +265,8 @@ class Session(Incoming):
             waiting = [*polling.waiting]
             polling.clear()
             self.send_frames(waiting)
+            if polling.posts.later:
+                self.hold()  # what it has posted was sent before
             polling.stop()
 
     def probing(self, probe: Probe) -> None:

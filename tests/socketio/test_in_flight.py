@@ -63,12 +63,12 @@ def wire(host: Host) -> Iterator[Open]:
         yield connect
 
 
-def polling(server: Running) -> str:
+def polling(server: Running, join: str = "40", joined: str = "40{") -> str:
     """The URL of a new client that has joined."""
     url = f"http://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=polling"
     url += f"&sid={json.loads(requests.get(url, timeout=60).text[1:])['sid']}"
-    assert requests.post(url, data="40", timeout=60).text == "ok"
-    assert requests.get(url, timeout=60).text.startswith("40{")
+    assert requests.post(url, data=join, timeout=60).text == "ok"
+    assert requests.get(url, timeout=60).text.startswith(joined)
     return url
 
 

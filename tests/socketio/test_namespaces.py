@@ -6,7 +6,7 @@ import threading
 import pytest
 import requests
 
-from streamserve.engine.session import MOST_POSTS
+from streamserve.engine.posts import MOST_POSTS
 from streamserve.errors import ConfigurationError
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
@@ -106,13 +106,13 @@ def test_the_posts_that_wait_for_one_another_are_few(host: Host) -> None:
 
     def post() -> None:
         answers.append(
-            requests.post(url, data="40" if not session.polling.posts else '42["e"]', timeout=60).status_code
+            requests.post(url, data="40" if not session.polling.posts.count else '42["e"]', timeout=60).status_code
         )
 
     threads = [threading.Thread(target=post) for _ in range(MOST_POSTS)]
     for number, thread in enumerate(threads, 1):
         thread.start()
-        eventually(lambda number=number: session.polling.posts == number, "it waits")
+        eventually(lambda number=number: session.polling.posts.count == number, "it waits")
     refusal = requests.post(url, data='42["e"]', timeout=60)
     assert (refusal.status_code, refusal.json()) == (400, {"code": 3, "message": "Bad request"})
     sio.eio.in_loop(gate.set)
