@@ -8,9 +8,8 @@
 
 `streamserve module:sio` serves it; so does WSGIServer. Handlers, namespaces, rooms, acknowledgements, sessions and
 managers are python-socketio's (its documentation holds); the clients below are ours: no greenlet is held while a
-client is silent, and an emit to one that is on a WebSocket leaves before it returns. Only where the loop has messages
-of many clients at once a few leave in a row, at the end of its turn at the latest, while handlers are quick (see
-docs/websocket.md).
+client is silent, and an emit waits for nobody. What it sends by WebSocket leaves before it returns, or with other
+messages, at the end of the loop's turn at the latest: docs/websocket.md says which.
 """
 
 from __future__ import annotations
