@@ -87,6 +87,22 @@ def test_binary_travels_both_ways(sio: SocketIOServer, host: Host, connect: Open
     assert heard == [(b"\x01", NESTED, "text", b"")]
 
 
+@pytest.mark.parametrize("answer", ["values[0]", "values[1]"], ids=["text", "bytes"])
+def test_answers_come_while_events_wait(host: Host, connect: Open, answer: str) -> None:
+    sio, answers, began = SocketIOServer(max_events=1, cors_allowed_origins="*"), [], []
+    sio.on("ask", lambda sid: answers.append(sio.call("question", to=sid, timeout=30)))
+    sio.on("event", lambda sid, number: began.append(number))
+    client = connect(host(sio))
+    client.run(
+        f"socket.on('question', (reply) => reply({answer}));"
+        "for (let number = 0; number < 10; number++) { socket.emit('ask'); socket.emit('event', number); }",
+        "text",
+        b"bytes",
+    )
+    eventually(lambda: len(began) == 10, "all have begun")
+    assert began == [*range(10)] and answers == [b"bytes" if answer == "values[1]" else "text"] * 10
+
+
 def test_many_events_arrive_in_order(sio: SocketIOServer, host: Host, connect: Open) -> None:
     sio.async_handlers = False
     sio.on("count", lambda sid, number: sio.emit("counted", number, to=sid))
