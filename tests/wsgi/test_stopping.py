@@ -48,6 +48,8 @@ def is_draining(running: Running) -> bool:
 def refuses(running: Running) -> bool:
     try:
         socket.create_connection(running.addresses[0], 5).close()
+    except ConnectionResetError:  # its handshake met the close: the next one is refused
+        return False
     except ConnectionRefusedError:
         return True
     return False
