@@ -196,7 +196,8 @@ class Running:
             left = self.left_behind()
         assert not left, f"left behind after all clients closed: {left}"
         self.verify()
-        assert self.errors.getvalue() == ""
+        said = self.errors.getvalue()
+        assert said == "", f"the server's thread wrote an error:\n{said}"
 
     def stop(self, timeout: float | None = None) -> "Future[int]":
         """Begins a graceful stop; the result is how many requests were cut off."""
