@@ -225,25 +225,30 @@ class SocketIOServer(Server):  # type: ignore[misc]
 
     def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
         """A client leaves a namespace: whatever its handler comes to, it is gone from there."""
-        sid = self.manager.sid_from_eio_sid(eio_sid, namespace or "/")
-        try:
-            super()._handle_disconnect(eio_sid, namespace, reason)
-        except BaseException:
-            self._leave(sid, namespace)
-            raise
+        name = namespace or "/"
+        sid = self.manager.sid_from_eio_sid(eio_sid, name)
+        if sid is not None and self.manager.begin_leaving(sid, name):
+            self._leave(sid, eio_sid, name, reason or self.reason.CLIENT_DISCONNECT)
 
     def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         """Has a client leave a namespace; see `socketio.Server.disconnect`."""
-        try:
-            super().disconnect(sid, namespace, ignore_queue)
-        except BaseException:
-            self._leave(sid, namespace)
-            raise
+        name = namespace or "/"
+        if not ignore_queue and not self.manager.can_disconnect(sid, name):
+            return  # another process has it
+        eio_sid = self.manager.eio_sid_from_sid(sid, name)
+        if eio_sid is not None and self.manager.begin_leaving(sid, name):
+            self.logger.info("Disconnecting %s [%s]", sid, name)
+            self._leave(sid, eio_sid, name, self.reason.SERVER_DISCONNECT, told=True)
 
-    def _leave(self, sid: str | None, namespace: str | None) -> None:
-        """Ends what a kill of its disconnect handler left: it is announced that the client goes."""
-        if sid in self.manager.pending_disconnect.get(namespace or "/", ()):
-            self.manager.disconnect(sid, namespace or "/", ignore_queue=True)
+    def _leave(self, sid: str, eio_sid: str, namespace: str, reason: str, told: bool = False) -> None:
+        """Lets go of a client that leaves, also where its handler is killed."""
+        try:
+            self._binary_packet.pop(eio_sid, None)
+            if told:
+                self._send_packet(eio_sid, self.packet_class(packet.DISCONNECT, namespace=namespace))
+            self._trigger_event("disconnect", namespace, sid, reason)
+        finally:
+            self.manager.disconnect(sid, namespace, ignore_queue=True)
 
     def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:
         """An event that came as a packet; its handler begins before the client's next one is looked at."""

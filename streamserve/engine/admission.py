@@ -43,17 +43,18 @@ class Admission:
         if eio_sid not in self._waiting:
             return ()
         with self._guard:
-            of_client = self._waiting[eio_sid]
+            of_client = self._waiting.get(eio_sid, {})
             frames = of_client.pop(namespace, None)
             if not of_client:
-                del self._waiting[eio_sid]
+                self._waiting.pop(eio_sid, None)
         return () if frames is None else frames
 
     def clients(self, namespace: str) -> list[str]:
         """Whose connect handlers run for a namespace."""
         if not self._waiting:
             return []
-        return [eio_sid for eio_sid, of_client in self._waiting.items() if namespace in of_client]
+        waiting = [*self._waiting.items()]  # at once: another loop's clients come meanwhile
+        return [eio_sid for eio_sid, of_client in waiting if namespace in of_client]
 
     def keeps(self, eio_sid: str, namespace: str, frames: _Frames) -> bool:
         """Whether they wait now; else they are to be sent."""

@@ -76,8 +76,10 @@ class Events:
         name = data[0] if data else None
         if name.__class__ is not str or name in self._reserved:
             raise MalformedPayload(NO_EVENT)
-        room = manager.rooms.get(namespace)
-        sid = room[None]._invm.get(session.sid) if room is not None else None
+        try:
+            sid = manager.rooms[namespace][None]._invm.get(session.sid)
+        except KeyError:  # nobody is there, or no more
+            sid = None
         if manager.pending_connect or manager.pending_disconnect:
             sid = manager.connected_sid(session.sid, namespace)
         if getattr(server.logger, "level", 0) <= logging.INFO:

@@ -6,7 +6,7 @@ its own, leaving costs what it was in, and an event is encoded and framed once a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bidict import ValueDuplicationError
@@ -54,6 +54,32 @@ class FastManager(Manager):  # type: ignore[misc]
             self.pending_connect.setdefault(namespace, set()).add(sid)
         return sid
 
+    def is_pre_connected(self, sid: str, namespace: str) -> bool:
+        """Whether a client's connect handler runs."""
+        return sid in self.pending_connect.get(namespace, ()) and sid in self._everyone(namespace)
+
+    def is_connected(self, sid: str | None, namespace: str) -> bool:
+        """Whether a client has joined a namespace and does not leave it; others' come and go meanwhile."""
+        return (
+            sid in self._everyone(namespace)
+            and sid not in self.pending_connect.get(namespace, ())
+            and sid not in self.pending_disconnect.get(namespace, ())
+        )
+
+    def _everyone(self, namespace: str) -> Mapping[str | None, str]:
+        """Who is in a namespace; the last one may leave it at any time, and another come."""
+        rooms = self.rooms.get(namespace)
+        return {} if rooms is None else rooms.get(None, {})
+
+    def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
+        """The client that has this sid in a namespace."""
+        return self._everyone(namespace).get(sid)
+
+    def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
+        """(sid, eio_sid) of those who are in a room, or in one of several, now."""
+        rooms = self.rooms.get(namespace, Namespace())
+        yield from (union(rooms, room) if _is_several(room) else union(rooms, [room])).items()
+
     def connect(self, sid: str, namespace: str) -> str | None:
         """A client has joined a namespace; returns its sid."""
         joined = sid if self.is_pre_connected(sid, namespace) else self.pre_connect(sid, namespace)
@@ -62,25 +88,31 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def connected_sid(self, eio_sid: str, namespace: str) -> str | None:
         """The sid of a client that has joined a namespace and does not leave it: sid_from_eio_sid and is_connected."""
-        rooms = self.rooms.get(namespace)
-        if rooms is None:
-            return None
-        sid: str | None = rooms[None]._invm.get(eio_sid)
+        sid: str | None = self.sid_from_eio_sid(eio_sid, namespace)
         if (self.pending_connect or self.pending_disconnect) and not self.is_connected(sid, namespace):
             return None
         return sid
 
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
         """A client is about to leave: its handler still finds all of it."""
-        eio_sid: str | None = self.rooms[namespace][None].get(sid)
+        eio_sid = self._everyone(namespace).get(sid)
         with self.guard:
             self.pending_disconnect.setdefault(namespace, set()).add(sid)
         return eio_sid
 
+    def begin_leaving(self, sid: str, namespace: str) -> bool:
+        """The same; False: it is not there, or another thread has it leave already."""
+        with self.guard:
+            if not self.is_connected(sid, namespace):
+                return False
+            self.pre_disconnect(sid, namespace)
+        return True
+
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         """A client leaves a namespace, and with it all rooms that it is in there."""
-        for room in [*self.memberships.get(namespace, {}).get(sid, ()), None]:
-            self.basic_leave_room(sid, namespace, room)
+        with self.guard:  # a handler in another thread may have it enter a room meanwhile
+            for room in [*self.memberships.get(namespace, {}).get(sid, ()), None]:
+                self.basic_leave_room(sid, namespace, room)
         self.callbacks.pop(sid, None)
         self._settle(self.pending_connect, namespace, sid)
         self._settle(self.pending_disconnect, namespace, sid)
@@ -171,8 +203,10 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def _generate_ack_id(self, sid: str, callback: Any) -> int:
         """The number of a question; the callback of the one that is MOST_CALLBACKS before it is kept no longer."""
-        number: int = super()._generate_ack_id(sid, callback)
-        if self.callbacks[sid].pop(number - MOST_CALLBACKS or None, None) is not None:
+        with self.guard:
+            number: int = super()._generate_ack_id(sid, callback)
+            dropped = self.callbacks[sid].pop(number - MOST_CALLBACKS or None, None)
+        if dropped is not None:
             self.unanswered.note(
                 f"Socket.IO: a client left {MOST_CALLBACKS} events that ask for an answer unanswered;"
                 " the callbacks of those before are dropped"
@@ -185,7 +219,13 @@ class FastManager(Manager):  # type: ignore[misc]
         Where the callbacks of a client are, python-socketio keeps the counter of their numbers as number 0: no client
         may take that away.
         """
-        super().trigger_callback(sid, id or None, data)
+        try:
+            callback = self.callbacks[sid].pop(id or None)
+        except KeyError:
+            self._get_logger().warning("Unknown callback received, ignoring.")
+            return
+        if callback is not None:
+            callback(*data)
 
     # ---- out
 
@@ -202,35 +242,56 @@ class FastManager(Manager):  # type: ignore[misc]
     ) -> None:
         """Sends an event to a client, to those in a room or in one of several, or to all of the namespace."""
         server, room = self.server, to or room
-        if callback or not server.sends_plainly():
-            super().emit(event, data, namespace, room, skip_sid, callback, **kwargs)
+        arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        skipped = (skip_sid,) if isinstance(skip_sid, str) else tuple(skip_sid or ())
+        if callback:
+            self._ask([event, *arguments], namespace, room, skipped, callback)
+        elif not server.sends_plainly():
+            super().emit(event, data, namespace, room, skip_sid, **kwargs)
         elif namespace in self.rooms:
-            arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
             frames = server.writer.frames(packet.EVENT, namespace, None, [event, *arguments])
-            skipped = (skip_sid,) if isinstance(skip_sid, str) else tuple(skip_sid or ())
             server.eio.in_loop(self.deliver, frames, namespace, room, skipped)
+
+    def _ask(self, data: list[Any], namespace: str, room: Any, skipped: Collection[str], callback: Any) -> None:
+        """Sends an event that is to be acknowledged: each client has a number of its own for it."""
+        server = self.server
+        for sid, eio_sid in self.get_participants(namespace, room):
+            if sid not in skipped:
+                number = self._generate_ack_id(sid, callback)
+                question = server.packet_class(packet.EVENT, namespace=namespace, data=data, id=number)
+                server._send_packet(eio_sid, question)
+                if sid not in self._everyone(namespace):
+                    self.callbacks.pop(sid, None)  # it left meanwhile, and took away only what was there by then
 
     def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:
         """Sends frames to those in a room, in the thread of the loop."""
         rooms = self.rooms.get(namespace)
         if rooms is None:
             return
-        everyone: Any = rooms[None]
-        if room.__class__ is str and room in everyone:
+        everyone: Any = rooms.get(None)
+        if everyone is None:
+            return  # another loop's last client has just left
+        alone = everyone.get(room) if room.__class__ is str else None
+        if alone is not None:
             if room not in skipped:
-                self.server.send_frames(everyone[room], namespace, frames)
+                self.server.send_frames(alone, namespace, frames)
             return
-        several = hasattr(room, "__len__") and not isinstance(room, str)
-        members = union(rooms, room) if several else rooms.get(room)
+        members = union(rooms, room) if _is_several(room) else rooms.get(room)
         if not members:
             return
-        left_out = {members[sid] for sid in skipped if sid in members}
+        left_out = {eio_sid for sid in skipped if (eio_sid := members.get(sid)) is not None}
         for eio_sid in self.server.admission.clients(namespace):
             if eio_sid not in left_out and everyone._invm.get(eio_sid) in members:
                 self.server.admission.keeps(eio_sid, namespace, frames)
                 left_out.add(eio_sid)
         eio = self.server.eio
-        members.targets(eio).send(frames, [eio.sockets[eio_sid] for eio_sid in left_out if eio_sid in eio.sockets])
+        sessions = [session for eio_sid in left_out if (session := eio.sockets.get(eio_sid)) is not None]
+        members.targets(eio).send(frames, sessions)
+
+
+def _is_several(room: Any) -> bool:
+    """Whether it is a list of rooms."""
+    return hasattr(room, "__len__") and not isinstance(room, str)
 
 
 def _drop(lists: dict[str, list[Any]], key: str, value: Any) -> None:

@@ -92,6 +92,8 @@ def union(rooms: Namespace, names: Iterable[Any]) -> Room:
     """Those who are in at least one of several rooms."""
     together = Room()
     for name in names:
-        if name in rooms:
+        try:
             together.update(rooms[name])
+        except KeyError:  # nobody is in it, or no more: another thread's last client may have just left
+            continue
     return together

@@ -326,7 +326,7 @@ class EngineServer(Server):  # type: ignore[misc]
             return
         self.hub = hub
         self._hubs.add(hub)
-        gone = {other for other in self._hubs if other.destroyed}
+        gone = {other for other in [*self._hubs] if other.destroyed}
         if gone:
             self._hubs -= gone
             for session in [*self.sockets.values()]:

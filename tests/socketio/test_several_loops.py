@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +17,10 @@ from tests.socketio.conftest import Host
 from tests.socketio.test_handlers import left_behind
 from tests.socketio.test_protocol import Wire
 from tests.support.server import Running, eventually
+from tests.support.switching import switching
+
+VISITS = 25
+"""Of one thread."""
 
 
 def joined(server: Running, stack: ExitStack) -> Wire:
@@ -96,33 +101,74 @@ def visits(server: Running, count: int) -> None:
         wire.connection.shutdown()
 
 
-def test_clients_of_two_servers_come_and_go_beside_each_other_and_leave_nothing(host: Host) -> None:
-    sio, failures = SocketIOServer(), []
+def beside_each_other(servers: list[Running], visit: Callable[[Running], Any]) -> None:
+    """Runs it in two threads for each server."""
+    failures: list[BaseException] = []
+
+    def visited(server: Running) -> None:
+        try:
+            visit(server)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=visited, args=(server,)) for server in servers * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failures
+
+
+def visited_server() -> SocketIOServer:
+    sio = SocketIOServer()
     sio.on("connect", lambda sid, environ: None, namespace="/other")
     sio.on("echo", lambda sid, data: data)
     sio.on("enter", lambda sid, room: sio.enter_room(sid, room))
     sio.on("leave", lambda sid: sio.leave_room(sid, "1"))
     sio.on("tell", lambda sid: [sio.emit("told", room, to=room) for room in ("0", "1", "2", None)] and None)
+    return sio
+
+
+def test_clients_of_two_servers_come_and_go_beside_each_other_and_leave_nothing(host: Host) -> None:
+    sio = visited_server()
     servers = [host(sio), host(sio)]
-
-    def visit(server: Running) -> None:
-        try:
-            visits(server, 60)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=visit, args=(server,)) for server in servers * 2]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
+        beside_each_other(servers, lambda server: visits(server, 60))
     finally:
         sys.setswitchinterval(interval)
-    assert not failures
     eventually(lambda: not left_behind(sio), "nothing is left")
+
+
+def test_so_they_do_where_threads_take_turns_amid_everything(host: Host) -> None:
+    sio, gone = visited_server(), []
+    sio.on("disconnect", lambda sid, reason: gone.append(sid))
+
+    @sio.event
+    def meddle(sid: str) -> None:
+        others = [other for other, _ in sio.manager.get_participants("/", None) if other != sid]
+        for to in (*others, ["0", "1"]):
+            sio.emit("asked", to=to, skip_sid=sid, callback=lambda: None)
+        sio.emit("told", to=["0", "2", sid], skip_sid=others)
+        sio.emit("told", namespace="/other")
+        for other in others[:1]:
+            sio.disconnect(other)
+        sio.close_room("2")
+
+    def visit(server: Running) -> None:
+        for number in range(VISITS):
+            wire = Wire(server.port)
+            wire.send("40", "40/other,", f'42["enter","{number % 3}"]', '42["tell"]', '42["meddle"]', '421["echo",1]')
+            while wire.receive() not in ("431[1]", "41"):  # the latter where another one has it leave
+                pass
+            wire.connection.shutdown()
+
+    with switching(("/streamserve/engine/", "/streamserve/socketio_server.py", "/socketio/"), 0.02):
+        servers = [host(sio), host(sio)]
+    beside_each_other(servers, visit)
+    eventually(lambda: not left_behind(sio), "nothing is left")
+    assert len(gone) == len(set(gone)) == 4 * VISITS
 
 
 def test_a_room_with_clients_of_both_is_told_by_each_while_they_change(
