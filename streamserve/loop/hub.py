@@ -24,7 +24,7 @@ from streamserve.errors import HubDestroyed, LoopExit
 from streamserve.loop.callback import Callback
 from streamserve.loop.event_loop import EventLoop
 from streamserve.loop.failures import FailureReports
-from streamserve.loop.hubs import forget_hub
+from streamserve.loop.hubs import first_greenlet, forget_hub
 from streamserve.loop.identities import Identities
 from streamserve.loop.interruption import Interruption
 from streamserve.loop.native_threads import get_ident as _get_ident
@@ -92,7 +92,7 @@ class Hub(RawGreenlet, Interruption, FailureReports):
     )
 
     def __init__(self, backend: str = "auto") -> None:
-        super().__init__(None, _main_greenlet())
+        super().__init__(None, first_greenlet())
         self.backend = backend
         self.ready: deque[Any] = deque()
         self.idle_runners: list[Runner] = []
@@ -335,13 +335,6 @@ class Hub(RawGreenlet, Interruption, FailureReports):
     def __repr__(self) -> str:
         backend = ffi.string(lib.ss_loop_backend(self.core)).decode() if not self.destroyed else "destroyed"
         return f"<Hub {backend} of thread {self.thread_ident} at {id(self):#x}>"
-
-
-def _main_greenlet() -> Any:
-    current = getcurrent()
-    while current.parent is not None:
-        current = current.parent
-    return current
 
 
 def _nothing() -> None:

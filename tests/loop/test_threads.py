@@ -5,12 +5,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from streamserve import Greenlet, joinall, sleep, spawn
 from streamserve.loop import hubs
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.waiter import Waiter
+from tests.support.server import eventually
 
 
 def in_thread(function: Callable[[], object]) -> None:
@@ -126,16 +128,38 @@ def test_a_thread_whose_hub_was_destroyed_keeps_the_next_one() -> None:
 
 
 def test_a_thread_whose_end_is_noticed_late_leaves_its_hub_to_nobody() -> None:
-    held: list[object] = []
+    held: list[Any] = []
 
     def work() -> None:
         held.append(get_hub())
         held.append(hubs._thread.end)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    ident = held[0].thread_ident  # type: ignore[attr-defined]
-    assert hubs._hubs[ident] is held[0]
-    held.pop()
-    assert ident not in hubs._hubs
+    in_thread(work)
+    later: list[Hub] = []
+    for _ in range(3):
+        in_thread(lambda: later.append(get_hub()))
+        in_thread(lambda: joinall([spawn(sleep, 0)]))
+    assert held[0] not in later
+
+
+def test_what_a_thread_asks_for_once_its_hub_has_ended_is_nobodys_hub_either() -> None:
+    late: list[Hub] = []
+
+    class AsksLate:
+        def __del__(self) -> None:
+            late.append(get_hub())
+
+    def work() -> None:
+        get_hub()
+        own.value = AsksLate()  # freed behind the hub, as it is younger
+
+    own = threading.local()
+    for _ in range(3):  # the second has the number of the first
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        in_thread(lambda: joinall([spawn(sleep, 0)]))
+    assert len({id(hub) for hub in late}) == 3
+    freed = [weakref.ref(hub) for hub in late]
+    late.clear()
+    eventually(lambda: not any(hub() for hub in freed), "the ends of the threads are seen")
