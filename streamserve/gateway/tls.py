@@ -249,28 +249,25 @@ class TlsSessions:
         last = size = 0
         plain: Any = None
         pieces: list[bytes] = []
-        records: list[int] = []
-        piece, record = pieces.append, records.extend
+        piece = pieces.append
         stream = iter(words)
         for handle, address, length in zip(stream, stream, stream, strict=True):
             session = sessions.get(handle)
-            if not 0 < length <= _RECORD or session is None:
+            if session is None or not 0 < length <= _RECORD:
                 self.flush(handle)
+                piece(b"")
                 continue
             if address != last or length != size:  # else it is the same frame
                 last, size, plain = address, length, _buffer(_cast("char *", address), length)
             try:
-                count = session.write(plain)
+                session.write(plain)  # all of it: partial writes are a mode of OpenSSL's that ssl does not set
+                piece(session.encrypted())
             except OSError as error:
                 self._fail(handle, session, f"TLS failed: {_reason(error)}")
-                continue
-            data = session.encrypted()
-            piece(data)
-            record((handle, len(data), count))
-        if pieces:
-            together = b"".join(pieces)
-            table: Any = ffi.from_buffer("int64_t[]", array("q", records))
-            _push_all(self._core, table, len(pieces), together, len(together))
+                piece(b"")
+        together = b"".join(pieces)
+        lengths = ffi.from_buffer("int64_t[]", array("q", map(len, pieces)))
+        _push_all(self._core, self._records, lengths, len(pieces), together, len(together))
 
     def _reply(self, handle: int, session: Session) -> None:
         """Sends what TLS itself has to say."""

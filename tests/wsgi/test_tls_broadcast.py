@@ -1,5 +1,6 @@
 """One message to many over TLS: each gets it whole and in order, whichever way it was encrypted."""
 
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 TEXT = OPCODES["text"]
+PIPES: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 
 
 class Hall:
@@ -140,3 +142,24 @@ def test_a_failure_amid_a_broadcast_leaves_no_connection_hanging(hall: Any, monk
     assert "MemoryError: the test's" in running.errors.getvalue()
     running.errors.truncate(0)
     running.errors.seek(0)
+
+
+def test_who_asked_for_short_records_gets_them(hall: Any) -> None:
+    """RFC 6066 section 4: max_fragment_length, which Python's clients cannot ask for."""
+    running, authority, application = hall
+    command = ["openssl", "s_client", "-quiet", "-maxfraglen", "512", "-tls1_2"]
+    address = "%s:%d" % running.addresses[0]
+    text = b"0123456789" * 200
+    with subprocess.Popen([*command, "-connect", address], **PIPES) as openssl, joined(running, 0, authority) as other:
+        try:
+            openssl.stdin.write(UPGRADE)
+            openssl.stdin.flush()
+            while openssl.stdout.readline() != b"\r\n":
+                pass
+            eventually(lambda: len(application.members) == 2, "both are there")
+            other.send(frame(TEXT, text) + frame(TEXT, b"short"))
+            hear(other, text, b"short")
+            expected = b"".join(frame(TEXT, said, options=("unmasked",)) for said in (text, b"short"))
+            assert openssl.stdout.read(len(expected)) == expected
+        finally:
+            openssl.kill()

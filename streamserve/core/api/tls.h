@@ -28,12 +28,14 @@ int ss_tls_peek(ss_loop *loop, int64_t conn, ss_tls_plain *plain);
  * Shows what is to be encrypted next. */
 int ss_tls_push(ss_loop *loop, int64_t conn, const char *data, int64_t length, int64_t taken, int goodbye,
                 ss_tls_plain *plain);
-enum { SS_TLS_WORDS = 3 }; /* of a record of the following two */
+enum { SS_TLS_WORDS = 3 }; /* of a record of ss_tls_writers */
 /* Connections of a listener with plaintext to encrypt now, `most` at the most: handle, address and length of what
  * ss_tls_peek would show; length 0: it is to be asked. Python takes them until it returns 0. */
 int64_t ss_tls_writers(ss_loop *loop, int listener, int64_t *records, int64_t most);
-/* ss_tls_push for many: handle, length and `taken` of each, whose ciphertexts are `data`, one behind the other. */
-int ss_tls_push_all(ss_loop *loop, const int64_t *records, int64_t count, const char *data, int64_t length);
+/* ss_tls_push for many: records of ss_tls_writers, whose plaintexts were encrypted whole; how long each ciphertext is,
+ * 0: none, it was dealt with alone; and the ciphertexts, `length` bytes, one behind the other. */
+int ss_tls_push_all(ss_loop *loop, const int64_t *records, const int64_t *lengths, int64_t count, const char *data,
+                    int64_t length);
 /* The peer broke TLS; an alert was pushed before. The connection ends. */
 int ss_tls_fail(ss_loop *loop, int64_t conn);
 /* Instead of a handshake HTTP came: answers in the clear, and ends. */

@@ -333,16 +333,20 @@ int64_t ss_tls_writers(ss_loop *loop, int listener, int64_t *records, int64_t mo
     return count;
 }
 
-int ss_tls_push_all(ss_loop *loop, const int64_t *records, int64_t count, const char *data, int64_t length) {
+int ss_tls_push_all(ss_loop *loop, const int64_t *records, const int64_t *lengths, int64_t count, const char *data,
+                    int64_t length) {
     ss_tls_plain plain;
-    for (const int64_t *record = records; count--; record += SS_TLS_WORDS) {
-        if (record[1] < 0 || record[1] > length)
+    for (; count--; records += SS_TLS_WORDS) {
+        int64_t encrypted = *lengths++;
+        if (encrypted < 0 || encrypted > length)
             return SS_MISUSE;
-        (void)ss_tls_push(loop, record[0], data, record[1], record[2], 0, &plain); /* a failure: its turn comes */
+        if (!encrypted)
+            continue;
+        (void)ss_tls_push(loop, records[0], data, encrypted, records[2], 0, &plain); /* a failure: its turn comes */
         if (plain.length)
-            ss_tls_ask_to_write(loop, find(loop, record[0]));
-        data += record[1];
-        length -= record[1];
+            ss_tls_ask_to_write(loop, find(loop, records[0]));
+        data += encrypted;
+        length -= encrypted;
     }
     return length ? SS_MISUSE : SS_OK;
 }
