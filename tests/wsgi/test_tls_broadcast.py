@@ -148,7 +148,7 @@ def test_who_asked_for_short_records_gets_them(hall: Any) -> None:
     """RFC 6066 section 4: max_fragment_length, which Python's clients cannot ask for."""
     running, authority, application = hall
     command = ["openssl", "s_client", "-quiet", "-maxfraglen", "512", "-tls1_2"]
-    address = "%s:%d" % running.addresses[0]
+    address = f"127.0.0.1:{running.port}"
     text = b"0123456789" * 200
     with subprocess.Popen([*command, "-connect", address], **PIPES) as openssl, joined(running, 0, authority) as other:
         try:
