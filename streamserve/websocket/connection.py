@@ -10,7 +10,6 @@ one at a time, in order. What nobody takes waits in an inbox, which stops the pe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +17,15 @@ from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
-from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.deflate import Packed
+from streamserve.websocket.delivery import Delivery
 from streamserve.websocket.forwarding import Forwarding
-from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message, encoded
 
 if TYPE_CHECKING:
-    from streamserve.websocket.deflate import Deflate
     from streamserve.websocket.listener import Sockets
 
 __all__ = ["WebSocket"]
-
-_log = logging.getLogger("streamserve.websocket")
 
 _TEXT: int = lib.SS_WS_TEXT
 _BINARY: int = lib.SS_WS_BINARY
@@ -39,7 +35,7 @@ _send = lib.ss_ws_send
 _send_text = lib.ss_ws_send_text
 
 
-class WebSocket:
+class WebSocket(Delivery):
     """One connection; made by the server.
 
     Attributes:
@@ -61,37 +57,20 @@ class WebSocket:
 
     __slots__ = (
         "__weakref__",
-        "_busy",
         "_core",
-        "_handler",
         "_handshake",
-        "_inbox",
-        "_sockets",
-        "_waiter",
-        "close_code",
-        "close_reason",
-        "deflate",
         "environ",
-        "handle",
         "path",
         "protocol",
     )
 
     def __init__(self, sockets: Sockets, handle: int, environ: dict[str, Any], handshake: Any) -> None:
-        self._sockets = sockets
+        super().__init__(sockets, handle)
         self._core: Any = None  # the loop, while a text can be sent just as it is
         self._handshake = handshake
-        self._handler: Any = None
-        self._inbox: Inbox | None = None
-        self._waiter: Waiter | None = None
-        self._busy = False
-        self.handle = handle
         self.environ: dict[str, Any] | None = environ
         self.path: str = environ.get("PATH_INFO", "")
         self.protocol: str | None = None
-        self.deflate: Deflate | None = None
-        self.close_code: int | None = None
-        self.close_reason = ""
 
     # ---- the beginning
 
@@ -198,15 +177,6 @@ class WebSocket:
         if message.__class__ is Packed:
             return self._unpacked(message)
         return message  # type: ignore[no-any-return]
-
-    def _unpacked(self, packed: Packed) -> Message | None:
-        """Inflated only now: while it waits, a message costs no more than what the client sent."""
-        assert self.deflate is not None
-        try:
-            return self.deflate.unpack(packed)
-        except BadMessage as bad:
-            self.close(bad.code)
-            return None
 
     def __iter__(self) -> Iterator[Message]:
         while (message := self.receive()) is not None:
@@ -321,10 +291,6 @@ class WebSocket:
         if self._waiter is not None:
             self._waiter.wake()
 
-    def _ended(self, close: Close) -> None:
-        if self.close_code is None:
-            self.close_code, self.close_reason = close.code, close.reason
-
     # ---- what the server does
 
     def handle_by(self, handler: Any) -> None:
@@ -357,58 +323,6 @@ class WebSocket:
         self.environ = None
         if self.accepted and self._handler is None:
             self.close(lib.SS_WS_FAILED if failed else lib.SS_WS_NORMAL)
-
-    def arrived(self, message: Any) -> None:
-        """A message for `receive`, in the hub: the first goes straight to who waits, what follows is kept for later."""
-        if self._waiter is None or not self._waiter.wake(message):
-            self._keep(message)
-
-    def _keep(self, message: Any) -> None:
-        if self.close_code is not None and message.__class__ is not Close:
-            return
-        if self._inbox is None:
-            self._inbox = Inbox(self._sockets.core, self.handle)
-        self._inbox.put(message)
-
-    def handled(self, message: Any) -> None:
-        """Gives a message to the handler, behind those that it has not finished; in a runner."""
-        if self._busy:
-            self._keep(message)
-            return
-        self._busy = True
-        self._call(message)
-        self.finished()
-
-    def finished(self) -> None:
-        """The handler has done what it had: it gets what came meanwhile."""
-        self._busy = True
-        try:
-            while self._inbox:
-                message = self._inbox.take()
-                if message.__class__ is Close:
-                    self._inbox = None
-                self._call(message)
-        finally:
-            self._busy = False
-
-    def _call(self, message: Any) -> None:
-        """Runs the handler: what it raises is logged, and ends the connection."""
-        try:
-            if message.__class__ is Close:
-                self._ended(message)
-                self._handler.on_close(message.reason)
-            elif self.close_code is None:
-                if message.__class__ is Packed:
-                    message = self._unpacked(message)
-                if message is not None:
-                    self._handler.on_message(message)
-        except BaseException as error:
-            self.failed(error)
-
-    def failed(self, error: BaseException) -> None:
-        """What a handler raises is logged, and ends the connection."""
-        _log.error("the handler of a WebSocket failed", exc_info=error)
-        self.close(lib.SS_WS_FAILED)
 
     def __repr__(self) -> str:
         state = f"closed with {self.close_code}" if self.closed else "open" if self.accepted else "not accepted"

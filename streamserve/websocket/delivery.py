@@ -1,0 +1,117 @@
+"""What comes for a WebSocket, on its way to the application: to `receive` or to a handler, one at a time, in order."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from streamserve.core import lib
+from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.inbox import Inbox
+from streamserve.websocket.message import Close, Message
+
+if TYPE_CHECKING:
+    from streamserve.loop.waiter import Waiter
+    from streamserve.websocket.deflate import Deflate
+    from streamserve.websocket.listener import Sockets
+
+__all__ = ["Delivery"]
+
+_log = logging.getLogger("streamserve.websocket")
+
+
+class Delivery:
+    """The half of a WebSocket that the server gives messages to."""
+
+    __slots__ = (
+        "_busy",
+        "_handler",
+        "_inbox",
+        "_sockets",
+        "_waiter",
+        "close_code",
+        "close_reason",
+        "deflate",
+        "handle",
+    )
+
+    def __init__(self, sockets: Sockets, handle: int) -> None:
+        self._sockets = sockets
+        self._handler: Any = None
+        self._inbox: Inbox | None = None
+        self._waiter: Waiter | None = None
+        self._busy = False
+        self.handle = handle
+        self.deflate: Deflate | None = None
+        self.close_code: int | None = None
+        self.close_reason = ""
+
+    if TYPE_CHECKING:
+
+        def close(self, code: int = 1000, reason: str = "") -> None:
+            """Ends the connection."""
+
+    def arrived(self, message: Any) -> None:
+        """A message for `receive`, in the hub: the first goes straight to who waits, what follows is kept for later."""
+        if self._waiter is None or not self._waiter.wake(message):
+            self._keep(message)
+
+    def _keep(self, message: Any) -> None:
+        if self.close_code is not None and message.__class__ is not Close:
+            return
+        if self._inbox is None:
+            self._inbox = Inbox(self._sockets.core, self.handle)
+        self._inbox.put(message)
+
+    def handled(self, message: Any) -> None:
+        """Gives a message to the handler, behind those that it has not finished; in a runner."""
+        if self._busy:
+            self._keep(message)
+            return
+        self._busy = True
+        self._call(message)
+        self.finished()
+
+    def finished(self) -> None:
+        """The handler has done what it had: it gets what came meanwhile."""
+        self._busy = True
+        try:
+            while self._inbox:
+                message = self._inbox.take()
+                if message.__class__ is Close:
+                    self._inbox = None
+                self._call(message)
+        finally:
+            self._busy = False
+
+    def _call(self, message: Any) -> None:
+        """Runs the handler: what it raises is logged, and ends the connection."""
+        try:
+            if message.__class__ is Close:
+                self._ended(message)
+                self._handler.on_close(message.reason)
+            elif self.close_code is None:
+                if message.__class__ is Packed:
+                    message = self._unpacked(message)
+                if message is not None:
+                    self._handler.on_message(message)
+        except BaseException as error:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """What a handler raises is logged, and ends the connection."""
+        _log.error("the handler of a WebSocket failed", exc_info=error)
+        self.close(lib.SS_WS_FAILED)
+
+    def _unpacked(self, packed: Packed) -> Message | None:
+        """Inflated only now: while it waits, a message costs no more than what the client sent."""
+        assert self.deflate is not None
+        try:
+            return self.deflate.unpack(packed)
+        except BadMessage as bad:
+            self.close(bad.code)
+            return None
+
+    def _ended(self, close: Close) -> None:
+        if self.close_code is None:
+            self.close_code, self.close_reason = close.code, close.reason
