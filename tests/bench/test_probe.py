@@ -30,7 +30,7 @@ def answering(answers: list[bytes]) -> Iterator[int]:
     thread.start()
     with listener:
         yield listener.getsockname()[1]
-        thread.join(5)
+        thread.join(60)
 
 
 def test_the_right_answer_passes_and_its_length_is_returned() -> None:

@@ -125,7 +125,7 @@ def answering(answer: bytes) -> Iterator[Server]:
     with listener, subprocess.Popen(program, stdin=subprocess.PIPE) as process:
         yield Server(process, listener.getsockname()[1], Path())
         process.kill()
-        thread.join(5)
+        thread.join(60)
 
 
 PAYLOAD = b"000000 00 "

@@ -71,7 +71,7 @@ def test_the_parents_loop_is_not_disturbed() -> None:
     greenlet = spawn(sleep, 0.003)
     sleep(0)
     assert in_child(lambda: str(get_hub().join())) == "True"
-    greenlet.join(timeout=5)
+    greenlet.join(timeout=60)
     assert greenlet.dead
 
 

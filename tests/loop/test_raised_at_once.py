@@ -21,7 +21,7 @@ def switches() -> str:
 def test_a_kill_reaches_a_greenlet_that_switched_to_the_hub() -> None:
     waiting = spawn(switches)
     sleep(0.001)
-    waiting.kill(KeyError, timeout=5)
+    waiting.kill(KeyError, timeout=60)
     assert waiting.value == "KeyError"
 
 
@@ -30,7 +30,7 @@ def test_a_timeout_reaches_a_greenlet_and_main_that_switched_to_the_hub() -> Non
         with Timeout(0.001):
             return switches()
 
-    assert spawn(wait).get(timeout=5) == "Timeout"
+    assert spawn(wait).get(timeout=60) == "Timeout"
     assert wait() == "Timeout"
 
 
@@ -74,11 +74,11 @@ def test_a_kill_by_what_is_no_exception_ends_its_victim(begun: bool, errors: Any
     victim = spawn(sleep, 60)
     if begun:
         sleep(0)
-    victim.kill(42, timeout=5)
+    victim.kill(42, timeout=60)
     assert isinstance(victim.exception, TypeError)
     victims = [spawn(sleep, 60)]
     sleep(0)
-    killall(victims, 42, timeout=5)
+    killall(victims, 42, timeout=60)
     assert isinstance(victims[0].exception, TypeError)
 
 

@@ -75,7 +75,7 @@ def test_wakes_a_loop_that_sleeps() -> None:
     handler = signal_handler(NUMBER, handled.start)
     sender = threading.Timer(0.002, os.kill, (os.getpid(), NUMBER))
     sender.start()
-    handled.join(timeout=5)
+    handled.join(timeout=60)
     sender.join()
     handler.cancel()
     assert handled.dead
@@ -139,7 +139,7 @@ def test_keyboard_interrupt_reaches_main_while_the_loop_sleeps() -> None:
         sender.start()
         sleep(5)
     sender.join()
-    other.join(timeout=5)
+    other.join(timeout=60)
     assert other.successful()
 
 
@@ -159,7 +159,7 @@ def test_keyboard_interrupt_loses_no_greenlet_on_its_way() -> None:
             joinall(greenlets)
         stopping = True
         sender.join()
-        assert len(joinall(greenlets, timeout=5)) == len(greenlets)
+        assert len(joinall(greenlets, timeout=60)) == len(greenlets)
 
 
 def test_a_program_that_handles_ctrl_c_itself_is_left_alone() -> None:

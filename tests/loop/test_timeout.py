@@ -55,7 +55,7 @@ class TestTimeout:
         other = spawn(sleep, 0.001)  # its timer may end in the same poll
         with pytest.raises(TypeError, match="reason"), Timeout(0.001, Demanding):
             sleep(10)
-        other.join(timeout=1)
+        other.join(timeout=60)
         assert other.dead
 
     @pytest.mark.parametrize(

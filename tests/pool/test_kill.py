@@ -63,7 +63,7 @@ def test_who_waits_for_room_gets_the_exception(call: Callable[[int], None], call
     ]
     sleep(0)
     pool.kill()
-    joinall(waiting, timeout=5)
+    joinall(waiting, timeout=60)
     assert [killed(each.value) for each in waiting] == [True] * 6
     sleep(0.005)
     assert not calls and pool.free_count() == 1
@@ -75,7 +75,7 @@ def test_what_was_to_come_and_has_not_begun_never_does(call: Callable[[int], Non
     pool.spawn(call, 0)
     coming = [pool.apply_async(call, (1,)), pool.map_async(call, range(5))]
     pool.kill()
-    joinall(coming, timeout=5)
+    joinall(coming, timeout=60)
     assert all(killed(each.value) for each in coming) and not calls
 
 
@@ -85,7 +85,7 @@ def test_kill_raises_what_it_is_told_to(errors: Any) -> None:
     waiting = spawn(pool.spawn, sleep, 60)
     sleep(0)
     pool.kill(KeyError)
-    waiting.join(5)
+    waiting.join(60)
     assert isinstance(waiting.exception, KeyError) and pool.free_count() == 1
 
 
@@ -95,7 +95,7 @@ def test_who_waits_until_there_is_room_finds_it() -> None:
     waiting = spawn(pool.wait_available)
     sleep(0)
     pool.kill()
-    assert waiting.get(timeout=5) == 1
+    assert waiting.get(timeout=60) == 1
 
 
 def test_a_feeder_that_kills_its_own_pool_ends(calls: Calls) -> None:

@@ -154,7 +154,7 @@ def test_a_disconnect_handler_that_is_ended_leaves_nothing_and_the_others_are_ca
         assert client.receive() == "41"
         eventually(lambda: list(sio.manager.rooms) == ["/other"], "it has left the namespace")
     client.connection.shutdown()
-    eventually(lambda: not left_behind(sio), "nothing is left", 5)
+    eventually(lambda: not left_behind(sio), "nothing is left")
     assert log == ["/", "/other"]
 
 
@@ -224,7 +224,7 @@ def test_a_disconnect_handler_that_fails_leaves_nothing(wire: Open, error: BaseE
         assert client.receive() == "41"
         eventually(lambda: list(sio.manager.rooms) == ["/other"], "it has left the namespace")
     client.connection.shutdown()
-    eventually(lambda: not left_behind(sio), "nothing is left", 5)
+    eventually(lambda: not left_behind(sio), "nothing is left")
 
 
 def test_who_comes_while_all_are_disconnected_stays(wire: Open) -> None:

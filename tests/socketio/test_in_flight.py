@@ -312,7 +312,7 @@ def test_who_sends_on_is_not_read(wire: Open) -> None:
     client.connection.sock.sendall(frame(lib.SS_WS_TEXT, b'42["wait",0]') * 20_000)
     (session,) = desk.sio.eio.sockets.values()
     try:
-        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 10)
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read")
         assert len(desk.began) == MOST
     finally:
         desk.open()
@@ -329,7 +329,7 @@ def test_who_is_not_read_is_not_called_silent(host: Host) -> None:
         client.join()
         client.connection.sock.sendall(frame(lib.SS_WS_TEXT, b'42["wait",0]') * 20_000)
         (session,) = desk.sio.eio.sockets.values()
-        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 60)
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read")
 
         def patient_for(seconds: float) -> None:
             desk.sio.eio.ping_timeout = seconds

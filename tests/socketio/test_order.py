@@ -264,7 +264,7 @@ def test_a_client_that_sends_much_while_its_handler_waits_is_stopped_however_sho
     client.sock.sendall(frame(TEXT, b'42["e"]') * 20_000)
     (session,) = sio.eio.sockets.values()
     try:
-        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read", 10)
+        eventually(lambda: session._inbox is not None and session._inbox.paused, "it is not read")
     finally:
         sio.eio.in_loop(gate.set)
     eventually(lambda: len(log) == 20_000, "all are dealt with")

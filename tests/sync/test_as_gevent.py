@@ -87,7 +87,7 @@ def test_who_survives_a_kill_is_not_interrupted_again(kill: Callable[[Any, Any],
     for _ in range(3):
         kill(pool, each)
         sleep(0)
-    each.join(timeout=5)
+    each.join(timeout=60)
     assert log == ["GreenletExit", "slept"]
 
 

@@ -46,7 +46,7 @@ def test_a_kill_loses_nothing(make: Callable[[], Any], killed_first: bool) -> No
         assert first.dead
         assert not isinstance(first.value, GreenletExit)
         give()
-    second.get(timeout=5)
+    second.get(timeout=60)
 
 
 @pytest.mark.parametrize("make", THINGS)
@@ -59,7 +59,7 @@ def test_a_timeout_loses_nothing(make: Callable[[], Any]) -> None:
     timeout = Timeout(1)
     first.kill(timeout, block=False)
     give()
-    second.get(timeout=5)
+    second.get(timeout=60)
     first.loop.exception_stream = before
     assert first.exception is timeout
 
@@ -113,7 +113,7 @@ def ended(how, pair):
         a.kill(Timeout(1), block=False)
     give()
     try:
-        b.get(timeout=5)
+        b.get(timeout=60)
         return "got"
     except Timeout:
         return "left"
@@ -151,7 +151,7 @@ with condition:
     a.kill(block=False)
     sleep(0)
     order.append("released")
-b.get(timeout=5)
+b.get(timeout=60)
 print(order, condition.acquire(False))
 """
     assert printed(PATCHED + source) == ["['released', 'a killed', 'b'] True"]

@@ -257,7 +257,7 @@ def test_wait_for_objects_takes_semaphores() -> None:
 def test_a_dummy_never_makes_anybody_wait() -> None:
     dummy = DummySemaphore(0)
     with dummy:
-        assert dummy.acquire() is dummy.acquire(timeout=5) is True
+        assert dummy.acquire() is dummy.acquire(timeout=60) is True
     dummy.release()
     assert dummy.ready() and not dummy.locked() and dummy.wait() == 1
 
