@@ -64,7 +64,8 @@ def hall(serve: Serve, tmp_path: Path) -> Any:
     authority = Authority(tmp_path)
     hall = Hall()
     places = ["127.0.0.1:0", "127.0.0.1:0"]
-    running = serve(hall, listener=places, certfile=authority.issue("localhost"), websocket_compression="off")
+    options = {"certfile": authority.issue("localhost"), "websocket_compression": "off"}
+    running = serve(hall, listener=places, websocket_ping_interval=3600, **options)  # pings too rare to come
     return running, authority, hall
 
 
