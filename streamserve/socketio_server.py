@@ -234,7 +234,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         """Has a client leave a namespace; see `socketio.Server.disconnect`."""
         name = namespace or "/"
         if not ignore_queue and not self.manager.can_disconnect(sid, name):
-            return  # another process has it
+            return  # it is not here; another process may have it, which was told
         eio_sid = self.manager.eio_sid_from_sid(sid, name)
         if eio_sid is not None and self.manager.begin_leaving(sid, name):
             self.logger.info("Disconnecting %s [%s]", sid, name)

@@ -68,8 +68,7 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def _everyone(self, namespace: str) -> Mapping[str | None, str]:
         """Who is in a namespace; the last one may leave it at any time, and another come."""
-        rooms = self.rooms.get(namespace)
-        return {} if rooms is None else rooms.get(None, {})
+        return self.rooms.get(namespace, {}).get(None, {})  # type: ignore[no-any-return]
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """The client that has this sid in a namespace."""
@@ -77,8 +76,8 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
         """(sid, eio_sid) of those who are in a room, or in one of several, now."""
-        rooms = self.rooms.get(namespace, Namespace())
-        yield from (union(rooms, room) if _is_several(room) else union(rooms, [room])).items()
+        names = room if _is_several(room) else [room]
+        yield from union(self.rooms.get(namespace, Namespace()), names).items()
 
     def connect(self, sid: str, namespace: str) -> str | None:
         """A client has joined a namespace; returns its sid."""
@@ -101,7 +100,7 @@ class FastManager(Manager):  # type: ignore[misc]
         return eio_sid
 
     def begin_leaving(self, sid: str, namespace: str) -> bool:
-        """The same; False: it is not there, or another thread has it leave already."""
+        """pre_disconnect, once for each client; False: it is not there, or another thread has it leave already."""
         with self.guard:
             if not self.is_connected(sid, namespace):
                 return False
@@ -220,7 +219,7 @@ class FastManager(Manager):  # type: ignore[misc]
         may take that away.
         """
         try:
-            callback = self.callbacks[sid].pop(id or None)
+            callback = self.callbacks[sid].pop(id or None)  # in one step: other threads take some away, too
         except KeyError:
             self._get_logger().warning("Unknown callback received, ignoring.")
             return
@@ -265,12 +264,10 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:
         """Sends frames to those in a room, in the thread of the loop."""
-        rooms = self.rooms.get(namespace)
-        if rooms is None:
-            return
+        rooms = self.rooms.get(namespace, {})
         everyone: Any = rooms.get(None)
         if everyone is None:
-            return  # another loop's last client has just left
+            return  # nobody is there, or another loop's last client has just left
         alone = everyone.get(room) if room.__class__ is str else None
         if alone is not None:
             if room not in skipped:

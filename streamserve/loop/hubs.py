@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
 
 _thread: Any = thread_local()  # `hub`, and `end` of all threads but the main one
-_hubs: WeakSet[Hub] = WeakSet()
+_hubs: WeakSet[Hub] = WeakSet()  # those that are not destroyed, for a child of fork
 _default_backend = "auto"
 _ENDED, _LATE = "its hub has ended", "hub behind the end"  # attributes of a thread's first greenlet
 

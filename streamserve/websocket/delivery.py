@@ -6,13 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
-from streamserve.websocket.deflate import BadMessage, Packed
+from streamserve.websocket.deflate import BadMessage, Deflate, Packed
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message
 
 if TYPE_CHECKING:
     from streamserve.loop.waiter import Waiter
-    from streamserve.websocket.deflate import Deflate
     from streamserve.websocket.listener import Sockets
 
 __all__ = ["Delivery"]
