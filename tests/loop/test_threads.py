@@ -155,9 +155,7 @@ def test_what_a_thread_asks_for_once_its_hub_has_ended_is_nobodys_hub_either() -
 
     own = threading.local()
     for _ in range(3):  # the second has the number of the first
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
+        in_thread(work)
         in_thread(lambda: joinall([spawn(sleep, 0)]))
     assert len({id(hub) for hub in late}) == 3
     freed = [weakref.ref(hub) for hub in late]

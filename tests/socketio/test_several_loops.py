@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -18,6 +17,7 @@ from tests.socketio.test_handlers import left_behind
 from tests.socketio.test_protocol import Wire
 from tests.support.server import Running, eventually
 from tests.support.switching import switching
+from tests.support.threads import in_threads
 
 VISITS = 25
 """Of one thread."""
@@ -101,22 +101,9 @@ def visits(server: Running, count: int) -> None:
         wire.connection.shutdown()
 
 
-def beside_each_other(servers: list[Running], visit: Callable[[Running], Any]) -> None:
+def beside_each_other(servers: list[Running], visit: Callable[[Running], object]) -> None:
     """Runs it in two threads for each server."""
-    failures: list[BaseException] = []
-
-    def visited(server: Running) -> None:
-        try:
-            visit(server)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=visited, args=(server,)) for server in servers * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
+    in_threads([lambda server=server: visit(server) for server in servers * 2])  # type: ignore[misc]
 
 
 def visited_server() -> SocketIOServer:

@@ -14,7 +14,10 @@ WAITS = (0.0, 0.0, 0.0, 1e-5, 1e-4)
 
 @contextmanager
 def switching(parts: tuple[str, ...], share: float, seed: int = 1) -> Iterator[None]:
-    """Has threads that start meanwhile give way, at a share of the instructions of files with such parts of a path."""
+    """Has threads that start meanwhile give way, at a share of the instructions of files with such parts of a path.
+
+    Beyond `threads.disturbed` these are whole threads of a server, and loops, too, in which nothing is called.
+    """
     chance = random.Random(seed)
 
     def instruction(frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
