@@ -22,7 +22,7 @@ NATIVE := streamserve/core/_native.abi3.so
 
 CORE_C := $(filter-out %/_native.c,$(wildcard streamserve/core/*.c streamserve/core/*/*.c))
 CORE := $(CORE_C) $(wildcard streamserve/core/*/*.h)
-C_FORMATTED := $(CORE) $(wildcard fuzz/*.[ch] bench/*.[ch])
+C_FORMATTED := $(CORE) $(wildcard fuzz/*.[ch] bench/*.[ch] .ci/*.c)
 C_STRICT := -Istreamserve/core -std=gnu11 -Wall -Wextra -Wshadow -Wconversion -Werror
 
 APP ?= examples.chat.app:sio
