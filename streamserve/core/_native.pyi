@@ -190,6 +190,7 @@ class Lib:
     SS_IDLE: int
     SS_MISUSE: int
     SS_ELSEWHERE: int
+    SS_WOKEN: int
 
     # enum ss_refusal
     SS_REFUSAL_NONE: int

@@ -45,6 +45,7 @@ FOREVER = 4e9
 _poll = lib.ss_loop_poll
 _IDLE: int = lib.SS_IDLE
 _SYSTEM: int = lib.SS_SYSTEM
+_WOKEN: int = lib.SS_WOKEN
 
 
 class Hub(RawGreenlet, Interruption, FailureReports):
@@ -185,7 +186,7 @@ class Hub(RawGreenlet, Interruption, FailureReports):
         loop.taken = True  # nothing runs between the line above and this one, unless the function of a signal raised
         if found > 0:
             loop.take(self, found)
-        elif found == 0:
+        elif found == _WOKEN:
             self.woken()
         elif found == _IDLE:
             self._nothing_left()

@@ -81,7 +81,7 @@ class _ThreadEnd:
 def _new_hub() -> Hub:
     import streamserve.loop.forker  # noqa: F401 - a child of fork must not have to import
     from streamserve.loop.hub import Hub  # it stands on this module
-    from streamserve.loop.signals import adopt_functions  # likewise
+    from streamserve.loop.signals import hear_signals  # likewise
 
     first = vars(first_greenlet())
     late: Hub | None = first.get(_LATE)
@@ -94,7 +94,7 @@ def _new_hub() -> Hub:
         return hub
     if threading.main_thread().ident == get_ident():
         _thread.hub = hub
-        adopt_functions()
+        hear_signals(hub)
         return hub
     end: _ThreadEnd | None = getattr(_thread, "end", None)
     if end is None:

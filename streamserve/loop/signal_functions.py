@@ -162,20 +162,10 @@ def _insist(hub: Hub, arrival: Arrival) -> None:
 wake_up_descriptor = -1
 """That of the loop, while the program has set no other."""
 
-_wake_up_needed: Callable[[], object] = bool
-
-
-def has_functions_wake(ensure: Callable[[], object]) -> None:
-    """Has `ensure()` called before a function is set: signals.py has the poll hear of signals."""
-    global _wake_up_needed
-    _wake_up_needed = ensure
-
 
 @wraps(_set)
 def set_function(signalnum: Any, handler: Any) -> Any:
     if callable(handler) and not _is_left_alone(handler):
-        if hub_of_thread() is not None and handler is not signal.default_int_handler:
-            _wake_up_needed()
         handler = InMain(handler)
     return _unwrapped(_set(signalnum, handler))
 

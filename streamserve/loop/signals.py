@@ -1,9 +1,11 @@
 """Signals, delivered to greenlets.
 
 Python runs a signal's function in the main thread, at some later bytecode. A
-poll that is about to block would not see it, so every signal also writes to a
-socket in the poll set (signal.set_wakeup_fd). That socket is never armed: it
-only ends the poll, it keeps nothing alive and makes no event.
+poll that is about to block would not see it, nor one that goes on by itself after
+what the core did alone, nor the main thread's when the system interrupted another
+thread. So every signal, Ctrl-C among them, also writes to a socket in the poll set
+of the main thread's hub (signal.set_wakeup_fd). That socket is never armed: it only
+ends the poll, it keeps nothing alive and makes no event.
 
 Where the functions run that programs set by `signal.signal`, Ctrl-C's among them,
 is said in signal_functions.py.
@@ -29,9 +31,9 @@ from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
-from streamserve.loop.signal_functions import adopt_functions, has_functions_wake, use_descriptor
+from streamserve.loop.signal_functions import adopt_functions, use_descriptor
 
-__all__ = ["SignalCounter", "SignalHandler", "adopt_functions", "signal_handler"]
+__all__ = ["SignalCounter", "SignalHandler", "hear_signals", "signal_handler"]
 
 
 def _nobody(numbers: bytes) -> None:
@@ -76,6 +78,12 @@ class _WakeUp:
 _wake_up: _WakeUp | None = None
 
 
+def hear_signals(hub: Hub) -> None:
+    """Has signals end the polls of a hub, and functions of signals run in its main greenlet; in the main thread."""
+    adopt_functions()
+    _ensure_wake_up(hub)
+
+
 def _ensure_wake_up(hub: Hub) -> _WakeUp:
     global _wake_up
     if _wake_up is None or _wake_up.core != hub.core:
@@ -83,7 +91,18 @@ def _ensure_wake_up(hub: Hub) -> _WakeUp:
     return _wake_up
 
 
-has_functions_wake(lambda: _ensure_wake_up(get_hub()))
+def _after_fork_in_child() -> None:
+    """What the child writes must not wake the parent."""
+    global _wake_up
+    hub = hub_of_thread()
+    if hub is not None:
+        _ensure_wake_up(hub)
+    elif _wake_up is not None:
+        _wake_up = None
+        use_descriptor(-1)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 LOOK = 0.05
@@ -191,13 +210,12 @@ class SignalHandler:
         self.ref = False
         self._call = (function, args, kwargs)
         self._hub = get_hub()
-        self._wake_up = _ensure_wake_up(self._hub)
         self._previous = signal.signal(signum, self._arrived)
         signal.siginterrupt(signum, False)
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
         Greenlet.spawn(self._run)
-        self._wake_up.drain()
+        _ensure_wake_up(get_hub()).drain()
 
     def _run(self) -> None:
         function, args, kwargs = self._call

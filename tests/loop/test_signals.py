@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from streamserve import Greenlet, getcurrent, joinall, signal_handler, sleep, spawn
 from streamserve.loop import hub as hub_module
 from streamserve.loop.hubs import get_hub
-from streamserve.loop.signals import SignalCounter
+from streamserve.loop.signals import SignalCounter, _ensure_wake_up
+from tests.support.program import line, printed, program
 
 NUMBER = signal.SIGUSR1
 
@@ -162,6 +165,71 @@ def test_keyboard_interrupt_loses_no_greenlet_on_its_way() -> None:
         assert len(joinall(greenlets, timeout=60)) == len(greenlets)
 
 
+def test_keyboard_interrupt_reaches_main_though_the_system_told_another_thread() -> None:
+    """What that interrupts is no wait of the loop's."""
+    assert printed("""
+        import signal, threading, time
+        from streamserve import sleep
+        begun = time.monotonic()
+        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        try:
+            sleep(20)
+        except KeyboardInterrupt:
+            print(time.monotonic() - begun < 10)
+    """) == ["True"]
+
+
+def test_keyboard_interrupt_amid_what_the_core_does_by_itself_is_heard() -> None:
+    """It accepts a connection and sees it end without a word to Python, and looks for more."""
+    with program("""
+        import time
+        from streamserve import sleep
+        from streamserve.wsgi import WSGIServer
+        begun = time.monotonic()
+        with WSGIServer("127.0.0.1:0", lambda environ, start_response: []) as server:
+            while time.monotonic() - begun < 10:
+                try:
+                    print(server.address[1], flush=True)
+                    begun = time.monotonic()
+                    sleep(20)
+                except KeyboardInterrupt:
+                    pass
+    """) as process:
+        for turn in range(20):
+            port = int(line(process))
+            with socket.create_connection(("127.0.0.1", port)):
+                time.sleep(0.005)  # it waits for what the connection brings
+            until = time.perf_counter() + turn * 5e-6
+            while time.perf_counter() < until:
+                pass
+            process.send_signal(signal.SIGINT)
+        assert line(process)
+
+
+def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
+    assert printed("""
+        import os, signal, threading, time
+        from streamserve import sleep
+        from streamserve.loop import signals
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        sleep(0.001)
+        parents = signals._wake_up
+        if not (child := os.fork()):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            begun = time.monotonic()
+            threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+            try:
+                sleep(20)
+            except KeyboardInterrupt:
+                os._exit(3 if time.monotonic() - begun < 10 else 4)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        try:
+            print(parents.reader.recv(10))
+        except BlockingIOError:
+            print("nothing")
+    """) == ["3", "nothing"]
+
+
 def test_a_program_that_handles_ctrl_c_itself_is_left_alone() -> None:
     code = """if True:
         import signal
@@ -192,7 +260,7 @@ def test_keyboard_interrupt_ends_a_greenlet_that_never_waits() -> None:
 def test_what_a_handler_of_the_programs_own_wrote_is_emptied() -> None:
     """Every signal writes to the wake-up socket, also one whose function knows nothing of the loop."""
     ours = signal_handler(signal.SIGUSR2, int)
-    reader = ours._wake_up.reader
+    reader = _ensure_wake_up(get_hub()).reader
     before = signal.signal(NUMBER, lambda signum, frame: None)
     try:
         os.kill(os.getpid(), NUMBER)
@@ -219,7 +287,9 @@ def test_signals_are_counted_in_another_thread_before_and_after_the_main_one_rea
         thread.join()
 
     try:
-        handler._wake_up.writer.send(bytes([NUMBER, signal.SIGUSR2]))  # as the interpreter does when they arrive
+        _ensure_wake_up(get_hub()).writer.send(
+            bytes([NUMBER, signal.SIGUSR2])
+        )  # as the interpreter does when they arrive
         native(look)
         sleep(0.001)  # the hub reads them
         native(look)

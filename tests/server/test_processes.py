@@ -3,39 +3,11 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
+
+from tests.support.program import line, program
 
 PATIENCE = 60.0  # seconds; only a failing test waits so long
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def program(source: str) -> Iterator["subprocess.Popen[str]"]:
-    """A Python program whose first line of output says that it is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", source],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    text = process.stdout.readline()
-    assert text, process.communicate()[1]
-    return text.rstrip("\n")
 
 
 def connect(port: int) -> socket.socket:

@@ -26,7 +26,8 @@ enum ss_failure {
     SS_SYSTEM = -5,  /* a system call failed; ss_loop_errno() tells which error */
     SS_IDLE = -6,    /* ss_loop_poll: nothing can ever happen */
     SS_MISUSE = -7,  /* the call does not fit the state of the object */
-    SS_ELSEWHERE = -8 /* another thread polls the loop: ask there */
+    SS_ELSEWHERE = -8, /* another thread polls the loop: ask there */
+    SS_WOKEN = -9    /* ss_loop_poll: nothing, but a descriptor without directions is ready */
 };
 
 #endif

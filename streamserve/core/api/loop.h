@@ -43,7 +43,7 @@ const char *ss_loop_backend(const ss_loop *loop);
 /* Waits at most timeout_ns (-1: until something happens, or not at all if nothing
  * can; -2: until something happens, if only to a descriptor; 0: not at all) and
  * fills the two arrays of ss_loop_requests and ss_loop_events. Returns
- * requests | events << 16, or SS_IDLE, or SS_SYSTEM. A signal ends the wait. What the
+ * requests | events << 16, or SS_IDLE, SS_WOKEN or SS_SYSTEM. A signal ends the wait. What the
  * core does by itself, such as an accept, does not end one without a limit. */
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
 /* What the last ss_loop_poll returned, if it did not fail: for a caller that lost it. */
@@ -83,16 +83,17 @@ void ss_timer_stop(ss_loop *loop, int64_t slot);
 /* ---- readiness of any descriptor (loop/fd.c) ---- */
 
 /* Registers fd, once; it stays the caller's. Each edge of the directions
- * (SS_READ | SS_WRITE) is an SS_EVENT_FD; with directions 0 readiness only ends
- * the poll. Returns a handle or SS_SYSTEM (a regular file: EPERM, registered
+ * (SS_READ | SS_WRITE) is an SS_EVENT_FD; with directions 0 something to read only
+ * ends polls, until ss_fd_drained. Returns a handle or SS_SYSTEM (a regular file: EPERM, registered
  * already: EEXIST). */
 int64_t ss_fd_open(ss_loop *loop, int fd, int directions);
 /* closing: the fd itself is closed right after, or was. */
 int ss_fd_close(ss_loop *loop, int64_t handle, int closing);
 /* From now on of these directions too; what is ready now comes as an edge. SS_SYSTEM on failure. */
 int ss_fd_widen(ss_loop *loop, int64_t handle, int directions);
-/* A system call found these directions not ready. Without effect where the
- * backend is made of edges (epoll); others report a direction once until then. */
+/* A system call found these directions not ready. Where the backend is made of edges
+ * (epoll) only a descriptor without directions needs it; others report a direction once
+ * until then. */
 int ss_fd_drained(ss_loop *loop, int64_t handle, int directions);
 /* Bytes that a socket has received and nobody has read, of any descriptor; SS_SYSTEM: it cannot be asked. */
 int ss_fd_unread(int fd);

@@ -3,7 +3,7 @@
  * Every edge is one event; whoever tries the system call after the last edge
  * that it knows of and finds nothing waits for the next. So nothing is asked of
  * the core, or of the kernel, between two waits. Only a backend that is not made
- * of edges must be told (ss_fd_drained). */
+ * of edges must be told (ss_fd_drained), and the one that only ends polls. */
 
 #include "loop/loop.h"
 
@@ -21,7 +21,7 @@ static void fd_ready(ss_loop *loop, ss_io *io) {
     if (loop->backend->edges)
         io->ready = 0; /* the next edge tells anew */
     if (watch->quiet)
-        loop->stirred = true;
+        loop->woken = true;
     else
         ss_event_emit(loop, SS_EVENT_FD, 0, ss_io_handle(io), ready);
 }
@@ -58,6 +58,7 @@ int ss_fd_close(ss_loop *loop, int64_t handle, int closing) {
     fd_watch *watch = find(loop, handle);
     if (!watch)
         return SS_GONE;
+    loop->woken = loop->woken && !watch->quiet;
     ss_io_close(loop, &watch->io, closing);
     free(watch);
     loop->fds--;
@@ -68,6 +69,7 @@ int ss_fd_widen(ss_loop *loop, int64_t handle, int directions) {
     fd_watch *watch = find(loop, handle);
     if (!watch)
         return SS_GONE;
+    loop->woken = loop->woken && !watch->quiet;
     watch->quiet = false;
     return ss_io_widen(loop, &watch->io, directions);
 }
@@ -77,6 +79,7 @@ int ss_fd_drained(ss_loop *loop, int64_t handle, int directions) {
     if (!watch)
         return SS_GONE;
     watch->io.ready &= (uint8_t)~(unsigned)directions;
+    loop->woken = loop->woken && !watch->quiet;
     return SS_OK;
 }
 

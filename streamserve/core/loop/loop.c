@@ -104,7 +104,6 @@ static int64_t poll_once(ss_loop *loop, int64_t timeout_ns, bool *again) {
     ss_fired fired[SS_BATCH];
     loop->request_count = loop->event_count = loop->message_count = 0;
     loop->polls++;
-    loop->stirred = false;
     loop->polling = true;
     loop->now = ss_clock(loop);
     if (loop->pending_count)
@@ -123,10 +122,14 @@ static int64_t poll_once(ss_loop *loop, int64_t timeout_ns, bool *again) {
     loop->polling = false;
     if (count < 0)
         return count;
-    if (idle && !reported(loop))
+    if (reported(loop))
+        return ss_loop_found(loop);
+    if (loop->woken)
+        return SS_WOKEN;
+    if (idle)
         return SS_IDLE;
-    *again = count > 0 && timeout_ns < 0 && !loop->stirred && !reported(loop);
-    return ss_loop_found(loop);
+    *again = count > 0 && timeout_ns < 0;
+    return 0;
 }
 
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns) {

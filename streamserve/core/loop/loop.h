@@ -96,7 +96,7 @@ struct ss_loop {
     int64_t entered; /* see ss_loop_entered; written and read atomically */
     pthread_t thread; /* that made it, and polls it */
     bool manual_clock;
-    bool stirred; /* this poll ends: a signal came, or ss_loop_wake was called */
+    bool woken;   /* a descriptor without directions is ready: no poll goes on until it was drained */
     bool polling; /* inside ss_loop_poll: events may be emitted */
 
     ss_slot *slots;
