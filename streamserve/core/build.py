@@ -18,7 +18,9 @@ from cffi import FFI
 
 # The wrapper that cffi generates releases the GIL around every call: more than a third of the cost of a short one, and
 # beside a thread that computes, up to its whole switch interval (5 ms) until the GIL is back. No function of the core
-# blocks but the poll, so that is the only one to release it.
+# blocks but the poll, so that is the only one to release it, and only to wait. A release for a look wakes who wants the
+# GIL, to find it taken again and to begin anew to wait its switch interval, after which it would be given it for sure:
+# beside greenlets that only yield a thread did not run for seconds.
 #
 # Arguments are numbers and bytes, mostly: what cffi's backend finds out about each in several calls is said again here,
 # in one. The core reads no errno of before a call, so none is put back.
@@ -28,6 +30,8 @@ PREAMBLE = """
 #include "api/api.h"
 
 static int64_t poll_without_gil(ss_loop *loop, int64_t timeout_ns) {
+    if (timeout_ns == 0)
+        return ss_loop_poll(loop, 0);
     PyThreadState *state = PyEval_SaveThread();
     int64_t found = ss_loop_poll(loop, timeout_ns);
     PyEval_RestoreThread(state);

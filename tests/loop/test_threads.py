@@ -11,6 +11,7 @@ from streamserve import Greenlet, joinall, sleep, spawn
 from streamserve.loop import hubs
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
+from streamserve.loop.signal_functions import native_sleep
 from streamserve.loop.waiter import Waiter
 from tests.support.server import eventually
 
@@ -161,3 +162,21 @@ def test_what_a_thread_asks_for_once_its_hub_has_ended_is_nobodys_hub_either() -
     freed = [weakref.ref(hub) for hub in late]
     late.clear()
     eventually(lambda: not any(hub() for hub in freed), "the ends of the threads are seen")
+
+
+def test_native_threads_have_their_turns_beside_greenlets_that_only_yield() -> None:
+    """A poll that only looks must not keep them from the GIL: who wants it asks for it after its switch interval."""
+    yields, waits = [0], [0]
+
+    def native() -> None:
+        for _ in range(400):
+            before = yields[0]
+            native_sleep(0.001)
+            waits.append(yields[0] - before)
+
+    thread = threading.Thread(target=native)
+    thread.start()
+    while thread.is_alive():
+        sleep(0)
+        yields[0] += 1
+    assert max(waits) < 500_000  # as many as some tenths of a second have
