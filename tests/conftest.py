@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,18 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--one-backend", action="store_true", help="leave out what runs once more by poll instead of epoll")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--one-backend"):
+        again = [item for item in items if "poll" in getattr(item, "callspec", NO_PARAMETERS).id.split("-")]
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in set(again)]
+
+
+NO_PARAMETERS = SimpleNamespace(id="")
 ON_CTRL_C = signal.getsignal(signal.SIGINT)
 
 
