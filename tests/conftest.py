@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--one-backend", action="store_true", help="leave out what runs once more by poll instead of epoll")
+    parser.addoption("--one-backend", action="store_true", help="leave out what runs again by poll instead of epoll")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
