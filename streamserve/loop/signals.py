@@ -86,7 +86,7 @@ def hear_signals(hub: Hub) -> None:
 
 def _ensure_wake_up(hub: Hub) -> _WakeUp:
     global _wake_up
-    if _wake_up is None or _wake_up.core != hub.core:
+    if _wake_up is None or _wake_up.hub is not hub or _wake_up.core != hub.core:
         _wake_up = _WakeUp(hub)
     return _wake_up
 

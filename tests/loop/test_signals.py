@@ -206,6 +206,22 @@ def test_keyboard_interrupt_amid_what_the_core_does_by_itself_is_heard() -> None
         assert line(process)
 
 
+def test_the_hub_after_one_that_was_destroyed_hears_of_signals() -> None:
+    assert printed("""
+        import signal, threading, time
+        from streamserve import get_hub, sleep
+        for _ in range(10):
+            get_hub().destroy()
+            sleep(0.001)
+        begun = time.monotonic()
+        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        try:
+            sleep(20)
+        except KeyboardInterrupt:
+            print(time.monotonic() - begun < 10)
+    """) == ["True"]
+
+
 def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
     assert printed("""
         import os, signal, threading, time
