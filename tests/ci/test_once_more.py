@@ -79,6 +79,11 @@ def test_child():
     child = [sys.executable, "-X", "faulthandler", "-c", "import ctypes; ctypes.string_at(0)"]
     done = subprocess.run(child, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr""",
+    "stacks of a process that hung": """
+import faulthandler
+def test_child():
+    faulthandler.dump_traceback(file=2)
+    assert 0""",
     "the code of a crash": """
 import subprocess, sys
 def test_child():

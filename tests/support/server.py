@@ -4,6 +4,7 @@ Whatever a test does, at its end the core must hold nothing: no connection, requ
 buffer or queued byte, and nothing may have been written to the hub's error stream.
 """
 
+import faulthandler
 import io
 import threading
 import time
@@ -24,6 +25,7 @@ from streamserve.wsgi import WSGIServer
 from tests.support.client import Client, Response
 
 PATIENCE = 60.0  # seconds; only a failing test waits so long
+STANDARD_ERROR = 2  # as a descriptor: pytest's own sys.stderr has none
 LEFT_BEHIND = {
     "connections": lib.SS_COUNT_CONNECTIONS,
     "requests": lib.SS_COUNT_REQUESTS,
@@ -121,7 +123,12 @@ class Running:
         """Calls the function in the hub of the server and returns what it returns; it must not wait."""
         result: Future[Any] = Future()
         self.hub.run_callback_threadsafe(_settle, result, function, args)
-        return result.result(PATIENCE)
+        try:
+            return result.result(PATIENCE)
+        except TimeoutError:
+            if not result.done():
+                faulthandler.dump_traceback(file=STANDARD_ERROR)  # what keeps the server's thread
+            raise
 
     @contextmanager
     def held(self) -> Iterator[None]:
