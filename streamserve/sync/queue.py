@@ -172,14 +172,18 @@ class PriorityQueue(Queue):
 class LifoQueue(Queue):
     """A queue that gives the youngest item first."""
 
-    __slots__ = ()
+    __slots__ = ("_older",)
     _storage_is_ours = True
 
     def _init(self, maxsize: int) -> None:
         self.queue = []
+        self._older = 0  # how many at the bottom `_best` put back
 
     def _get(self) -> Any:
-        return self.queue.pop()
+        item = self.queue.pop()
+        if not self.queue:
+            self._older = 0
+        return item
 
     def _peek(self) -> Any:
         return self.queue[-1]
@@ -188,8 +192,14 @@ class LifoQueue(Queue):
         if not self._stock or not self._enter():
             return item
         try:
+            # The queue was empty when the item was taken: what is there came later, but for the items of getters that
+            # waited before this one.
+            older = min(self._older, len(self.queue))
+            if older == len(self.queue):
+                return item
             best = self.queue.pop()
-            self.queue.insert(0, item)  # all that is there came later: the queue was empty
+            self.queue.insert(older, item)
+            self._older = older + 1
             return best
         except IndexError:  # a finalizer or a signal's function was here
             return item

@@ -59,6 +59,17 @@ def test_a_getter_that_waited_gets_the_best_of_what_was_put(kind: Any, best: int
     assert queue.unfinished_tasks == 3
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_getters_that_waited_get_the_youngest_items(count: int) -> None:
+    queue = LifoQueue()
+    getters = [spawn(queue.get) for _ in range(count)]
+    sleep(0)
+    for item in range(5):
+        queue.put(item)
+    assert sorted((getter.get() for getter in getters), reverse=True) == [4, 3, 2, 1, 0][:count]
+    assert [queue.get() for _ in range(5 - count)] == [4, 3, 2, 1, 0][count:]
+
+
 def test_put_of_a_channel_returns_after_its_getter_ran() -> None:
     channel, log = Channel(), []
     spawn(lambda: log.append(channel.get()))
