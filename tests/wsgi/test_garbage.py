@@ -53,6 +53,7 @@ def garbage() -> Iterator[list[str]]:
     """Gives, at its end, what of this server only the collector could have freed."""
     found: list[str] = []
     gc.collect()
+    gc.freeze()  # what was there before is of no interest, and much
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         yield found
@@ -61,6 +62,7 @@ def garbage() -> Iterator[list[str]]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
+        gc.unfreeze()
 
 
 def read_all(environ: dict[str, Any], start_response: Any) -> list[bytes]:
