@@ -91,7 +91,7 @@ lint: $(INSTALLED) ## style and warnings, Python and C
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run 'make fmt'." >&2; exit 1; }
 	@$(BIN)/clang-format --dry-run -Werror $(C_FORMATTED)
-	@gcc -fsyntax-only $(C_STRICT) $(CORE_C)
+	@gcc -fsyntax-only $(C_STRICT) $(CORE_C) $(wildcard .ci/*.c)
 	@echo "lint: clean"
 
 .PHONY: fmt

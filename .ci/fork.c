@@ -37,7 +37,7 @@ static void *nothing(void *argument) {
 static void use_all_locks(void) {
     void *taken[MOST_AT_ONCE];
     for (size_t size = 16; size <= LARGEST; size += size < 256 ? 16 : size / 4) {
-        int count = 0;
+        size_t count = 0;
         while (count < MOST_AT_ONCE && (count < 4 || count * size < 2 * LARGEST))
             taken[count++] = malloc(size);
         while (count)
