@@ -215,7 +215,11 @@ def adopt_functions() -> None:
 
 @atexit.register
 def _give_back() -> None:
-    """The interpreter keeps `signal` to the last: it would keep all of this, and empty it before the last finalizer."""
+    """The interpreter keeps `signal` to the last: it would keep all of this, and empty it before the last finalizer.
+
+    And it closes the socket, whose number a file may have then that a signal must not write to.
+    """
+    use_descriptor(-1)
     if signal.signal is set_function:
         signal.signal, signal.getsignal, signal.set_wakeup_fd = _set, _get, _set_descriptor
 

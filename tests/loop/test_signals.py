@@ -222,6 +222,17 @@ def test_the_hub_after_one_that_was_destroyed_hears_of_signals() -> None:
     """) == ["True"]
 
 
+def test_no_signal_writes_to_the_socket_once_the_interpreter_ends() -> None:
+    assert printed("""
+        import _signal, atexit
+        atexit.register(lambda: print(_signal.set_wakeup_fd(-1)))
+        from streamserve import sleep
+        from streamserve.loop import signals
+        sleep(0.001)
+        print(_signal.set_wakeup_fd(signals._wake_up.writer.fileno()) == signals._wake_up.writer.fileno())
+    """) == ["True", "-1"]
+
+
 def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
     assert printed("""
         import os, signal, threading, time
