@@ -21,6 +21,7 @@ from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident, start_new_thread, thread_serves, thread_works
 from streamserve.loop.waiter import Waiter
 from streamserve.pool.slots import Slots
+from streamserve.pool.task_queue import TaskQueue
 from streamserve.sync.result import AsyncResult
 
 EXIT_PATIENCE = 1.0
@@ -86,7 +87,7 @@ class Crew:
         self._open = 0  # calls that `wait_finished` waits for: their results are set before they leave this count
         self.idents: set[int] = set()
         self.gone: NativeQueue[None] | None = None
-        self._tasks: NativeQueue[Task | None] = NativeQueue()
+        self._tasks = TaskQueue()  # of tasks, and of None for a thread that is to end
         self._joiners: deque[Waiter] = deque()
         self._leavers: deque[Waiter] = deque()
 
@@ -186,16 +187,15 @@ class Crew:
 
     def _next_task(self) -> Task | None:
         """Waits for work; None if this thread is to end."""
-        tasks = self._tasks
-        if self.idle_seconds is None:
-            return tasks.get()
+        task: Task | None
         try:
-            return tasks.get(timeout=self.idle_seconds)
+            task = self._tasks.get(self.idle_seconds)
+            return task
         except NothingToDo:
             thread_works()
             self.size -= 1
         try:
-            task = tasks.get_nowait()
+            task = self._tasks.get_nowait()
         except NothingToDo:
             return None
         self.size += 1
