@@ -19,7 +19,7 @@
 enum {
     TRIES = 10,
     PATIENCE = 5000,  /* milliseconds; a child needs about 10 */
-    LARGEST = 65536,  /* bytes; of which, like of most sizes, a thread keeps none */
+    LARGEST = 65536,  /* bytes; a size of which a thread's cache holds nothing */
     MOST_AT_ONCE = 256,
 };
 

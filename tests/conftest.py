@@ -23,9 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--one-backend"):
-        again = [item for item in items if "poll" in getattr(item, "callspec", NO_PARAMETERS).id.split("-")]
-        config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if item not in set(again)]
+        again = {item for item in items if "poll" in getattr(item, "callspec", NO_PARAMETERS).id.split("-")}
+        config.hook.pytest_deselected(items=[*again])
+        items[:] = [item for item in items if item not in again]
 
 
 NO_PARAMETERS = SimpleNamespace(id="")

@@ -61,7 +61,7 @@ class Hub(RawGreenlet, Interruption, FailureReports):
         identities: which threads requests are, while none runs under them.
         job: which request of a poll runs, for the watchdog: in `ready` they are one item.
         resolver: the object that resolves names (green/dns.py), None: the default one is made on first use.
-        woken: called when a poll ended without anything to report; signals.py empties its socket there.
+        woken: called when a poll ended because of a signal alone; signals.py empties its socket there.
         handle_error: called with (context, type, value, traceback) when a greenlet or callback failed.
     """
 
@@ -339,4 +339,4 @@ class Hub(RawGreenlet, Interruption, FailureReports):
 
 
 def _nothing() -> None:
-    """What `woken` is until signals.py is used."""
+    """What `woken` is, but for the main thread's hub."""

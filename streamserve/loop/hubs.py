@@ -94,7 +94,11 @@ def _new_hub() -> Hub:
         return hub
     if threading.main_thread().ident == get_ident():
         _thread.hub = hub
-        hear_signals(hub)
+        try:
+            hear_signals(hub)
+        except BaseException:
+            hub.destroy()  # the next one may hear of them
+            raise
         return hub
     end: _ThreadEnd | None = getattr(_thread, "end", None)
     if end is None:

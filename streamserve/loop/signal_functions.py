@@ -162,6 +162,12 @@ def _insist(hub: Hub, arrival: Arrival) -> None:
 wake_up_descriptor = -1
 """That of the loop, while the program has set no other."""
 
+_warns = False
+"""Whether the interpreter is to tell when the program's own is full."""
+
+_over = False
+"""The interpreter ends: the loop's is not set any more."""
+
 
 @wraps(_set)
 def set_function(signalnum: Any, handler: Any) -> Any:
@@ -177,6 +183,8 @@ def get_function(signalnum: Any) -> Any:
 
 @wraps(_set_descriptor)
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+    global _warns
+    _warns = warn_on_full_buffer
     if fd == -1 and wake_up_descriptor >= 0:
         before = _set_descriptor(wake_up_descriptor, warn_on_full_buffer=False)
     else:
@@ -187,10 +195,12 @@ def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
 def use_descriptor(fd: int) -> None:
     """Has signals write to this descriptor, unless the program has set one."""
     global wake_up_descriptor
+    if _over:
+        return
     own, wake_up_descriptor = wake_up_descriptor, fd
     before = _set_descriptor(fd, warn_on_full_buffer=False)
     if before not in (-1, own):
-        _set_descriptor(before)
+        _set_descriptor(before, warn_on_full_buffer=_warns)
 
 
 def _unwrapped(handler: Any) -> Any:
@@ -219,9 +229,11 @@ def _give_back() -> None:
 
     And it closes the socket, whose number a file may have then that a signal must not write to.
     """
-    use_descriptor(-1)
+    global _over
     if signal.signal is set_function:
         signal.signal, signal.getsignal, signal.set_wakeup_fd = _set, _get, _set_descriptor
+    use_descriptor(-1)
+    _over = True
 
 
 def may_wake() -> bool:

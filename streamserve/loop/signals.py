@@ -4,7 +4,7 @@ Python runs a signal's function in the main thread, at some later bytecode. A
 poll that is about to block would not see it, nor one that goes on by itself after
 what the core did alone, nor the main thread's when the system interrupted another
 thread. So every signal, Ctrl-C among them, also writes to a socket in the poll set
-of the main thread's hub (signal.set_wakeup_fd). That socket is never armed: it only
+of the main thread's hub (signal.set_wakeup_fd), unless the program has set another. That socket is never armed: it only
 ends the poll, it keeps nothing alive and makes no event.
 
 Where the functions run that programs set by `signal.signal`, Ctrl-C's among them,
@@ -41,18 +41,38 @@ def _nobody(numbers: bytes) -> None:
 
 
 class _WakeUp:
-    """The pair of sockets through which signals end a poll. One per process."""
+    """The pair of sockets through which signals end the polls of a hub. One per process."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self.core = hub.core
+    def __init__(self) -> None:
         self.reader, self.writer = _socket.socketpair()  # native ones, also under patching
         self.reader.setblocking(False)
         self.writer.setblocking(False)
-        self.handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)
         self.told: Callable[[bytes], None] = _nobody
-        hub.woken = self.empty
+        self.hub: Hub | None = None
+        self.core: Any = None
+        self.handle = -1
         use_descriptor(self.writer.fileno())
+
+    def attach(self, hub: Hub) -> None:
+        """From now on it is the polls of this hub that they end.
+
+        Raises:
+            OSError: the loop cannot watch the socket.
+        """
+        handle = lib.ss_fd_open(hub.core, self.reader.fileno(), 0)
+        if handle < 0:
+            code = lib.ss_loop_errno(hub.core)
+            raise OSError(code, f"signals cannot wake the loop: {os.strerror(code)}")
+        self.hub, self.core, self.handle = hub, hub.core, handle
+        hub.woken = self.empty
+
+    def is_of(self, hub: Hub) -> bool:
+        return self.hub is hub and self.core == hub.core
+
+    def close(self) -> None:
+        """In a child of fork, where they are the parent's."""
+        self.reader.close()
+        self.writer.close()
 
     def empty(self) -> None:
         """Reads what signals wrote: the poll hears of the next one only then."""
@@ -64,42 +84,44 @@ class _WakeUp:
                     break
         except BlockingIOError:
             pass
-        if self.hub is hub_of_thread() and self.core == self.hub.core:
+        hub = hub_of_thread()
+        if hub is not None and self.is_of(hub):
             lib.ss_fd_drained(self.core, self.handle, lib.SS_READ)
-
-    def drain(self) -> None:
-        """Called by a signal's function, at any bytecode."""
-        self.empty()
-        if self.hub is not hub_of_thread():
-            return  # it was destroyed, and its core with it
-        lib.ss_loop_wake(self.hub.core)  # the poll must not sleep on what was queued meanwhile
 
 
 _wake_up: _WakeUp | None = None
 
 
 def hear_signals(hub: Hub) -> None:
-    """Has signals end the polls of a hub, and functions of signals run in its main greenlet; in the main thread."""
+    """Has signals end the polls of a hub, and functions of signals run in its main greenlet; in the main thread.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
     adopt_functions()
     _ensure_wake_up(hub)
 
 
 def _ensure_wake_up(hub: Hub) -> _WakeUp:
     global _wake_up
-    if _wake_up is None or _wake_up.hub is not hub or _wake_up.core != hub.core:
-        _wake_up = _WakeUp(hub)
+    if _wake_up is None:
+        _wake_up = _WakeUp()
+    if not _wake_up.is_of(hub):
+        _wake_up.attach(hub)
     return _wake_up
 
 
 def _after_fork_in_child() -> None:
-    """What the child writes must not wake the parent."""
+    """What the child writes must not wake the parent; nor is it counted by the parent's SignalCounter."""
     global _wake_up
+    parents, _wake_up = _wake_up, None
     hub = hub_of_thread()
     if hub is not None:
-        _ensure_wake_up(hub)
-    elif _wake_up is not None:
-        _wake_up = None
+        hear_signals(hub)
+    else:
         use_descriptor(-1)
+    if parents is not None:
+        parents.close()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -151,7 +173,7 @@ class SignalCounter:
         """What the main thread did not come to yet."""
         try:
             return self._wake_up.reader.recv(4096, MSG_PEEK)
-        except BlockingIOError:
+        except OSError:  # nothing; or this is a child of fork, where the parent's counter counts no more
             return b""
 
     def wait(self, seconds: float | None) -> None:
@@ -215,7 +237,10 @@ class SignalHandler:
 
     def _arrived(self, signum: int, frame: FrameType | None) -> None:
         Greenlet.spawn(self._run)
-        _ensure_wake_up(get_hub()).drain()
+        hub = get_hub()
+        if _wake_up is not None and _wake_up.is_of(hub):  # else it is just being made
+            _wake_up.empty()
+        lib.ss_loop_wake(hub.core)  # the poll must not sleep on what was queued meanwhile
 
     def _run(self) -> None:
         function, args, kwargs = self._call

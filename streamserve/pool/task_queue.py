@@ -4,7 +4,8 @@ CPython's own SimpleQueue may wait for ever, whatever the timeout, before 3.13: 
 woke it, and its time ends meanwhile. So idle threads would not end.
 
 Every step is one call in C, which nothing interrupts, or a look after which it does not matter who came in between:
-any native thread, signal handler and finalizer may use it.
+any native thread, signal handler and finalizer may use it. (What a signal's function raises comes elsewhere: see
+loop/signal_functions.py.)
 """
 
 from __future__ import annotations

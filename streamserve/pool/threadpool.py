@@ -1,8 +1,8 @@
 """ThreadPool: functions that block, in native threads, while greenlets go on.
 
 The threads know only the Crew: what there is to do and how many they are. So a pool
-that nobody holds any more can end them. They are started and woken by `_thread` and
-`_queue`, which patching the standard library does not change.
+that nobody holds any more can end them. They are started and woken by `_thread`,
+which patching the standard library does not change.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -93,8 +94,10 @@ def test_a_quiet_one_only_ends_the_poll(loop: Loop) -> None:
     pair = Pair(loop, 0)
     assert lib.ss_loop_poll(loop.core, 0) == 0
     pair.far.send(b"x")
-    for timeout in (20 * SECOND, 0, -1):
+    begun = time.monotonic()
+    for timeout in (20 * SECOND, 20 * SECOND, 0, -1, -2):
         assert lib.ss_loop_poll(loop.core, timeout) == lib.SS_WOKEN  # again and again, also without an edge
+    assert time.monotonic() - begun < 10
     pair.near.recv(1)
     pair.drained(READ)
     assert lib.ss_loop_poll(loop.core, 0) == 0
@@ -104,6 +107,18 @@ def test_a_quiet_one_only_ends_the_poll(loop: Loop) -> None:
     pair.drained(READ)
     assert pair.events() == [READ]
     pair.close()
+
+
+def test_a_quiet_one_is_told_of_after_what_came_beside_it(loop: Loop) -> None:
+    quiet, other = Pair(loop, 0), Pair(loop, READ)
+    quiet.far.send(b"x")
+    other.far.send(b"x")
+    begun = time.monotonic()
+    assert other.events() == [READ]
+    assert lib.ss_loop_poll(loop.core, 20 * SECOND) == lib.SS_WOKEN
+    assert time.monotonic() - begun < 10
+    quiet.close()
+    other.close()
 
 
 def test_alone_it_does_not_keep_the_loop_from_being_idle(loop: Loop, pair: Pair) -> None:

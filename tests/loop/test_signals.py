@@ -208,17 +208,67 @@ def test_keyboard_interrupt_amid_what_the_core_does_by_itself_is_heard() -> None
 
 def test_the_hub_after_one_that_was_destroyed_hears_of_signals() -> None:
     assert printed("""
-        import signal, threading, time
-        from streamserve import get_hub, sleep
+        import os, signal, threading, time
+        from streamserve import get_hub, signal_handler, sleep
+        from streamserve.loop.signals import SignalCounter
+        signal_handler(signal.SIGUSR1, int)
+        counter = SignalCounter([signal.SIGUSR1])
+        open_ones = len(os.listdir("/proc/self/fd"))
         for _ in range(10):
             get_hub().destroy()
             sleep(0.001)
+        print(len(os.listdir("/proc/self/fd")) - open_ones)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sleep(0.001)
+        print(counter.arrived() == (signal.SIGUSR1,))
         begun = time.monotonic()
         threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
         try:
             sleep(20)
         except KeyboardInterrupt:
             print(time.monotonic() - begun < 10)
+    """) == ["0", "True", "True"]
+
+
+def test_without_descriptors_there_is_no_hub_rather_than_a_deaf_one() -> None:
+    assert printed("""
+        import os, resource, signal, threading, time
+        import streamserve
+        from streamserve import get_hub, sleep
+        import streamserve.loop.hub, streamserve.loop.forker, streamserve.loop.signals
+        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        open_ones = len(os.listdir("/proc/self/fd")) - 1
+        for spare in (0, 1, 2, 3):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_ones + spare, most))
+            try:
+                get_hub()
+            except OSError as error:
+                print(error.errno)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+        begun = time.monotonic()
+        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        try:
+            sleep(20)
+        except KeyboardInterrupt:
+            print(time.monotonic() - begun < 10)
+    """) == ["24"] * 4 + ["True"]
+
+
+def test_a_descriptor_of_the_programs_own_stays_as_it_was() -> None:
+    assert printed("""
+        import os, signal, socket
+        from streamserve.monkey import patch_all
+        patch_all()
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        import streamserve
+        streamserve.sleep(0.001)
+        for _ in range(3000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        streamserve.sleep(0.001)
+        print(signal.set_wakeup_fd(-1) == far.fileno())
     """) == ["True"]
 
 
@@ -235,9 +285,10 @@ def test_no_signal_writes_to_the_socket_once_the_interpreter_ends() -> None:
 
 def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
     assert printed("""
-        import os, signal, threading, time
+        import os, signal, threading, time, warnings
         from streamserve import sleep
         from streamserve.loop import signals
+        warnings.filterwarnings("always", category=ResourceWarning)
         signal.signal(signal.SIGUSR1, lambda *args: None)
         sleep(0.001)
         parents = signals._wake_up

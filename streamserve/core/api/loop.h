@@ -43,9 +43,10 @@ const char *ss_loop_backend(const ss_loop *loop);
 /* Waits at most timeout_ns (-1: until something happens, or not at all if nothing
  * can; -2: until something happens, if only to a descriptor; 0: not at all) and
  * fills the two arrays of ss_loop_requests and ss_loop_events. Returns
- * requests | events << 16, or SS_IDLE, SS_WOKEN or SS_SYSTEM. A signal ends the wait,
- * unless it comes beside something else (hence SS_WOKEN). What the core does by
- * itself, such as an accept, does not end one without a limit. */
+ * requests | events << 16, or SS_IDLE, SS_WOKEN or SS_SYSTEM. A signal interrupts the
+ * wait, but that is not seen if something is dealt with at the same time: so signals
+ * also write to a descriptor without directions, which is SS_WOKEN. What the core does
+ * by itself, such as an accept, does not end one without a limit. */
 int64_t ss_loop_poll(ss_loop *loop, int64_t timeout_ns);
 /* What the last ss_loop_poll returned, if it did not fail: for a caller that lost it. */
 int64_t ss_loop_found(const ss_loop *loop);
@@ -84,8 +85,8 @@ void ss_timer_stop(ss_loop *loop, int64_t slot);
 /* ---- readiness of any descriptor (loop/fd.c) ---- */
 
 /* Registers fd, once; it stays the caller's. Each edge of the directions
- * (SS_READ | SS_WRITE) is an SS_EVENT_FD; with directions 0 something to read only
- * ends polls, until ss_fd_drained. Returns a handle or SS_SYSTEM (a regular file:
+ * (SS_READ | SS_WRITE) is an SS_EVENT_FD; with directions 0 no poll waits while
+ * there is something to read, until ss_fd_drained. Returns a handle or SS_SYSTEM (a regular file:
  * EPERM, registered already: EEXIST). */
 int64_t ss_fd_open(ss_loop *loop, int fd, int directions);
 /* closing: the fd itself is closed right after, or was. */

@@ -64,7 +64,7 @@ static int64_t wait_time(const ss_loop *loop, int64_t timeout_ns) {
     int64_t due = ss_timers_next(loop);
     if (loop->next_sweep < due)
         due = loop->next_sweep;
-    if (reported(loop) || loop->pending_count)
+    if (reported(loop) || loop->pending_count || loop->woken)
         return 0;
     if (due != INT64_MAX) {
         int64_t left = due > loop->now ? due - loop->now : 0;

@@ -96,7 +96,7 @@ struct ss_loop {
     int64_t entered; /* see ss_loop_entered; written and read atomically */
     pthread_t thread; /* that made it, and polls it */
     bool manual_clock;
-    bool woken;   /* a descriptor without directions is ready: no poll goes on until it was drained */
+    bool woken;   /* a descriptor without directions is ready: no poll waits until it was drained */
     bool polling; /* inside ss_loop_poll: events may be emitted */
 
     ss_slot *slots;
