@@ -87,7 +87,7 @@ class Crew:
         self._open = 0  # calls that `wait_finished` waits for: their results are set before they leave this count
         self.idents: set[int] = set()
         self.gone: NativeQueue[None] | None = None
-        self._tasks = TaskQueue()  # of tasks, and of None for a thread that is to end
+        self._tasks: TaskQueue[Task | None] = TaskQueue()  # None: a thread is to end
         self._joiners: deque[Waiter] = deque()
         self._leavers: deque[Waiter] = deque()
 
@@ -127,7 +127,7 @@ class Crew:
             if self.size > 0:
                 return
             with suppress(NothingToDo):
-                self._tasks.get_nowait()
+                self._tasks.get(0)
                 self.unfinished -= 1
                 self._discount()
             raise
@@ -187,15 +187,13 @@ class Crew:
 
     def _next_task(self) -> Task | None:
         """Waits for work; None if this thread is to end."""
-        task: Task | None
         try:
-            task = self._tasks.get(self.idle_seconds)
-            return task
+            return self._tasks.get(self.idle_seconds)
         except NothingToDo:
             thread_works()
             self.size -= 1
         try:
-            task = self._tasks.get_nowait()
+            task = self._tasks.get(0)
         except NothingToDo:
             return None
         self.size += 1

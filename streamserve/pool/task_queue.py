@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections import deque
 from queue import Empty
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from streamserve.loop.native_threads import TIMEOUT_MAX, allocate_lock
 
 __all__ = ["TaskQueue"]
 
+T = TypeVar("T")
 
-class TaskQueue:
+
+class TaskQueue(Generic[T]):
     """A first-in, first-out queue. Who has waited least gets the next item, so that others find out they are idle.
 
     One thread is woken at a time, and wakes the next if there is more: many that want the GIL at once would hold each
@@ -31,29 +33,18 @@ class TaskQueue:
     __slots__ = ("_idle", "_items", "_waking")
 
     def __init__(self) -> None:
-        self._items: deque[Any] = deque()
+        self._items: deque[T] = deque()
         self._idle: deque[Any] = deque()  # a lock of each thread that waits; releasing it ends the wait
         self._waking = False
 
-    def put(self, item: Any) -> None:
+    def put(self, item: T) -> None:
         """Adds an item, and has a thread that waits take it."""
         self._items.append(item)
         if not self._waking:
             self._wake_one()
 
-    def get_nowait(self) -> Any:
-        """Removes the oldest item and returns it.
-
-        Raises:
-            queue.Empty: there is none.
-        """
-        try:
-            return self._items.popleft()
-        except IndexError:
-            raise Empty from None
-
-    def get(self, seconds: float | None = None) -> Any:
-        """The same, but waits for an item: at most so many seconds, or as long as it takes.
+    def get(self, seconds: float | None = None) -> T:
+        """Removes the oldest item and returns it; waits for one, at most so many seconds, or as long as it takes.
 
         Raises:
             queue.Empty: none came in time.
