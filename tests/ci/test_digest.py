@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ci.test_once_more import ENDS, ran
+from tests.ci.test_once_more import ENDS, HANGS_END, ran
 
 DIGEST = Path(__file__).resolve().parents[2] / ".ci/digest"
 KEPT = 2000  # characters
@@ -25,7 +25,7 @@ def test_hangs():
 
 
 def digest(folder: Path, tests: str) -> str:
-    done = ran(folder, tests, by_make=True, options="-o faulthandler_timeout=1 -o faulthandler_exit_on_timeout=true")
+    done = ran(folder, tests, by_make=True, options=HANGS_END)
     log = folder / "sanitizers"
     log.write_text(done.stdout + done.stderr)
     command = [sys.executable, DIGEST, log]

@@ -16,6 +16,7 @@ def test_fails_once():
     assert len(pathlib.Path("runs").read_text()) == 2
 """
 PATIENCE = 120  # seconds; only a failing test waits so long
+HANGS_END = "-o faulthandler_timeout=1 -o faulthandler_exit_on_timeout=true"
 
 
 def ran(folder: Path, tests: str, *, by_make: bool, options: str = "") -> subprocess.CompletedProcess[str]:
@@ -95,8 +96,7 @@ def test_child():
 @either_way
 @pytest.mark.parametrize("tests", ENDS.values(), ids=ENDS)
 def test_nothing_runs_again_after(tmp_path: Path, tests: str, by_make: bool) -> None:
-    limit = "-o faulthandler_timeout=1 -o faulthandler_exit_on_timeout=true"
-    done = ran(tmp_path, tests, by_make=by_make, options=limit)
+    done = ran(tmp_path, tests, by_make=by_make, options=HANGS_END)
     assert done.returncode != 0
     assert "Again" not in done.stdout, done
     assert "Nothing runs again: " in done.stderr
@@ -104,6 +104,5 @@ def test_nothing_runs_again_after(tmp_path: Path, tests: str, by_make: bool) -> 
 
 @pytest.mark.parametrize("kind", ["a crash", "a hang"])
 def test_the_log_has_the_stack(tmp_path: Path, kind: str) -> None:
-    limit = "-o faulthandler_timeout=1 -o faulthandler_exit_on_timeout=true"
-    done = ran(tmp_path, ENDS[kind], by_make=True, options=limit)
+    done = ran(tmp_path, ENDS[kind], by_make=True, options=HANGS_END)
     assert "most recent call first" in done.stderr and "test_it.py" in done.stderr, done

@@ -18,6 +18,18 @@ from streamserve.loop.signals import SignalCounter, _ensure_wake_up
 from tests.support.program import line, printed, program
 
 NUMBER = signal.SIGUSR1
+HEARS = """
+        import os, signal, threading, time
+        from streamserve import sleep
+        def hears():
+            begun = time.monotonic()
+            threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+            try:
+                sleep(20)
+            except KeyboardInterrupt:
+                return time.monotonic() - begun < 10
+"""
+"""Of programs: hears() tells whether Ctrl-C ends a wait at once of which the system tells another thread."""
 
 
 @pytest.fixture(autouse=True)
@@ -167,16 +179,7 @@ def test_keyboard_interrupt_loses_no_greenlet_on_its_way() -> None:
 
 def test_keyboard_interrupt_reaches_main_though_the_system_told_another_thread() -> None:
     """What that interrupts is no wait of the loop's."""
-    assert printed("""
-        import signal, threading, time
-        from streamserve import sleep
-        begun = time.monotonic()
-        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
-        try:
-            sleep(20)
-        except KeyboardInterrupt:
-            print(time.monotonic() - begun < 10)
-    """) == ["True"]
+    assert printed(f"{HEARS}        print(hears())") == ["True"]
 
 
 def test_keyboard_interrupt_amid_what_the_core_does_by_itself_is_heard() -> None:
@@ -207,9 +210,8 @@ def test_keyboard_interrupt_amid_what_the_core_does_by_itself_is_heard() -> None
 
 
 def test_the_hub_after_one_that_was_destroyed_hears_of_signals() -> None:
-    assert printed("""
-        import os, signal, threading, time
-        from streamserve import get_hub, signal_handler, sleep
+    assert printed(f"""{HEARS}
+        from streamserve import get_hub, signal_handler
         from streamserve.loop.signals import SignalCounter
         signal_handler(signal.SIGUSR1, int)
         counter = SignalCounter([signal.SIGUSR1])
@@ -221,20 +223,14 @@ def test_the_hub_after_one_that_was_destroyed_hears_of_signals() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         sleep(0.001)
         print(counter.arrived() == (signal.SIGUSR1,))
-        begun = time.monotonic()
-        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
-        try:
-            sleep(20)
-        except KeyboardInterrupt:
-            print(time.monotonic() - begun < 10)
+        print(hears())
     """) == ["0", "True", "True"]
 
 
 def test_without_descriptors_there_is_no_hub_rather_than_a_deaf_one() -> None:
-    assert printed("""
-        import os, resource, signal, threading, time
-        import streamserve
-        from streamserve import get_hub, sleep
+    assert printed(f"""{HEARS}
+        import resource
+        from streamserve import get_hub
         import streamserve.loop.hub, streamserve.loop.forker, streamserve.loop.signals
         least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         open_ones = len(os.listdir("/proc/self/fd")) - 1
@@ -245,12 +241,7 @@ def test_without_descriptors_there_is_no_hub_rather_than_a_deaf_one() -> None:
             except OSError as error:
                 print(error.errno)
         resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
-        begun = time.monotonic()
-        threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
-        try:
-            sleep(20)
-        except KeyboardInterrupt:
-            print(time.monotonic() - begun < 10)
+        print(hears())
     """) == ["24"] * 4 + ["True"]
 
 
@@ -284,9 +275,8 @@ def test_no_signal_writes_to_the_socket_once_the_interpreter_ends() -> None:
 
 
 def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
-    assert printed("""
-        import os, signal, threading, time, warnings
-        from streamserve import sleep
+    assert printed(f"""{HEARS}
+        import warnings
         from streamserve.loop import signals
         warnings.filterwarnings("always", category=ResourceWarning)
         signal.signal(signal.SIGUSR1, lambda *args: None)
@@ -294,12 +284,7 @@ def test_the_signals_of_a_child_of_fork_are_its_own() -> None:
         parents = signals._wake_up
         if not (child := os.fork()):
             os.kill(os.getpid(), signal.SIGUSR1)
-            begun = time.monotonic()
-            threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
-            try:
-                sleep(20)
-            except KeyboardInterrupt:
-                os._exit(3 if time.monotonic() - begun < 10 else 4)
+            os._exit(3 if hears() else 4)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         try:
             print(parents.reader.recv(10))
