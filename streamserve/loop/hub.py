@@ -137,6 +137,24 @@ class Hub(RawGreenlet, Interruption, FailureReports):
             if not finalizing():  # then finalizers wait without it (ending.py)
                 self.destroy()  # it has no greenlet any more: who waits next gets another hub
 
+    def reach(self) -> None:
+        """Switches to the hub from a greenlet that could not.
+
+        A thread's first greenlet is made by its first call of greenlet's. A finalizer that ran amid that, and made
+        this hub, had another first greenlet, which nobody will ever switch to again.
+
+        Raises:
+            HubDestroyed: the hub has begun there; the next wait has another.
+        """
+        first = first_greenlet()
+        if self.thread_ident != _get_ident() or self.parent is first:  # the error is another, or was thrown
+            raise
+        if self:
+            self.destroy()
+            raise HubDestroyed(self)
+        self.parent = first
+        self.switch()
+
     def _turns(self) -> None:
         while not self.destroyed:
             try:

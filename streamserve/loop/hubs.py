@@ -12,6 +12,7 @@ holds it, which ends last.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _thread: Any = thread_local()  # `hub`, and `end` of all threads but the main one
 _hubs: WeakSet[Hub] = WeakSet()  # those that are not destroyed, for a child of fork
+_by_number: dict[int, Hub] = {}  # those that `_thread` knows of, or did, see `_lost_hub`
 _default_backend = "auto"
 _ENDED, _LATE = "its hub has ended", "hub behind the end"  # attributes of a thread's first greenlet
 
@@ -52,6 +54,8 @@ def hub_of_thread() -> Hub | None:
 def forget_hub(hub: Hub) -> None:
     """Has the thread of a destroyed hub get a new one when it asks."""
     _hubs.discard(hub)
+    if _by_number.get(hub.thread_ident) is hub:
+        del _by_number[hub.thread_ident]
     if hub_of_thread() is hub:
         del _thread.hub
 
@@ -67,47 +71,77 @@ def set_default_backend(name: str) -> None:
 class _ThreadEnd:
     """Lives as long as the thread that holds it: its locals are dropped at its end."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    hub: Hub | None = None
 
-    def __del__(self, get_ident: Any = get_ident) -> None:  # a default: the module may be emptied before
+    def __del__(self, get_ident: Any = get_ident, frame: Any = sys._getframe) -> None:
+        """Ends the hub. The defaults are there when the module has been emptied."""
         hub = self.hub
-        if hub.thread_ident == get_ident():  # not in a forked child: the core is shared with the parent
+        if hub is None or hub.thread_ident != get_ident():  # in a forked child: the core is shared with the parent
+            return
+        try:
+            frame(1)
+        except ValueError:  # nothing of the thread runs any more; else see `_lost_hub`
             vars(hub.parent)[_ENDED] = True
             hub.end()
             hub.thread_ident = NO_THREAD  # the next thread may have its number
 
 
 def _new_hub() -> Hub:
+    """Makes a hub. Meanwhile a finalizer may do so as well, and is quicker then."""
     import streamserve.loop.forker  # noqa: F401 - a child of fork must not have to import
     from streamserve.loop.hub import Hub  # it stands on this module
     from streamserve.loop.signals import hear_signals  # likewise
 
-    first = vars(first_greenlet())
-    late: Hub | None = first.get(_LATE)
+    first = first_greenlet()
+    late: Hub | None = vars(first).get(_LATE)
     if late is not None:
         return late
-    hub = Hub(_default_backend)
+    lost = _lost_hub(first)
+    hub = Hub(_default_backend) if lost is None else lost
     _hubs.add(hub)
-    if _ENDED in first:
-        first[_LATE] = hub
-        return hub
-    if threading.main_thread().ident == get_ident():
-        _thread.hub = hub
+    if _ENDED in vars(first):
+        return _the_first(vars(first), _LATE, hub)
+    held = _the_first(vars(_thread), "hub", hub)
+    if held is not hub:
+        return held
+    _by_number[get_ident()] = hub
+    if threading.main_thread().ident != get_ident():
+        _end_with_thread(hub)
+    elif hub is not lost:
         try:
             hear_signals(hub)
         except BaseException:
             hub.destroy()  # the next one may hear of them
             raise
-        return hub
-    end: _ThreadEnd | None = getattr(_thread, "end", None)
-    if end is None:
-        _thread.end = _ThreadEnd(hub)
-    else:
-        end.hub, destroyed = hub, end.hub
-        destroyed.end()
-    _thread.hub = hub
     return hub
+
+
+def _lost_hub(first: Any) -> Hub | None:
+    """Returns the hub that this thread has, though its locals do not say so.
+
+    CPython 3.11 makes a thread's dictionary, and the locals in it, where they are first asked for. A finalizer that
+    runs amid that makes them, too, and what it puts there is lost: freed at once, or never.
+    """
+    hub = _by_number.get(get_ident())
+    if hub is not None and hub.parent is not first:  # of a thread before, whose end nobody noticed
+        hub.destroy()
+        return None
+    return hub
+
+
+def _the_first(place: dict[str, Any], name: str, hub: Hub) -> Hub:
+    """Puts the hub there, unless one is; returns the one that is there then."""
+    held: Hub = place.setdefault(name, hub)
+    if held is not hub:
+        hub.destroy()
+    return held
+
+
+def _end_with_thread(hub: Hub) -> None:
+    end: _ThreadEnd = vars(_thread).setdefault("end", _ThreadEnd())
+    before, end.hub = end.hub, hub
+    if before is not None and before is not hub:  # it was destroyed
+        before.end()
 
 
 def first_greenlet() -> Any:
@@ -121,6 +155,9 @@ def first_greenlet() -> Any:
 def _after_fork_in_child() -> None:
     forget_threads()
     hub = hub_of_thread()
+    _by_number.clear()
+    if hub is not None:
+        _by_number[get_ident()] = hub
     for other in [*_hubs]:  # their threads are not in the child, but their epoll sets are the parent's
         if other is not hub:
             lib.ss_loop_abandon(other.core)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from greenlet import error as GreenletError
 from greenlet import getcurrent
 from greenlet import greenlet as RawGreenlet
 
@@ -58,35 +59,36 @@ def switch_out(hub: Hub) -> None:
     woken greenlet, or an item for which a runner stands idle.
     """
     ready = hub.ready
-    if not ready or hub.budget <= 0:
-        hub.switch()
-        return
-    kind = ready[0].__class__
-    if kind is tuple:
-        if not hub.idle_runners:
-            hub.switch()
+    if ready and hub.budget > 0:
+        kind = ready[0].__class__
+        if kind is tuple:
+            if hub.idle_runners:
+                hub.budget -= 1
+                runner = hub.idle_runners.pop()
+                runner.item = ready.popleft()
+                if runner is not getcurrent():
+                    go = runner.go
+                    del runner
+                    go()
+                return
+        elif kind is Runner:
+            hub.budget -= 1
+            runner = ready.popleft()
+            if runner is not getcurrent():
+                go = runner.go
+                del runner
+                go()
             return
-        hub.budget -= 1
-        runner = hub.idle_runners.pop()
-        runner.item = ready.popleft()
-        if runner is not getcurrent():
-            go = runner.go
-            del runner
-            go()
-    elif kind is Runner:
-        hub.budget -= 1
-        runner = ready.popleft()
-        if runner is not getcurrent():
-            go = runner.go
-            del runner
-            go()
-    elif issubclass(kind, RawGreenlet):
-        hub.budget -= 1
-        following = ready.popleft()
-        if following is not getcurrent():
-            following.switch()
-    else:
+        elif issubclass(kind, RawGreenlet):
+            hub.budget -= 1
+            following = ready.popleft()
+            if following is not getcurrent():
+                following.switch()
+            return
+    try:
         hub.switch()
+    except GreenletError:
+        hub.reach()
 
 
 def yield_turn(hub: Hub) -> None:

@@ -57,8 +57,8 @@ def test_what_a_signal_handler_raises_in_the_poll_is_raised_in_the_main_greenlet
     sender = threading.Timer(0.002, os.kill, (os.getpid(), NUMBER))
     other = spawn(sleep, 20)
     try:
-        sender.start()
         with pytest.raises(ZeroDivisionError, match="from the handler"):
+            sender.start()
             other.join()
         sender.join()
     finally:

@@ -1,18 +1,26 @@
 """A hub for each thread, and calls from one to the other."""
 
 import gc
+import itertools
 import os
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import pytest
+from greenlet import getcurrent
+
 from streamserve import Greenlet, joinall, sleep, spawn
+from streamserve.errors import HubDestroyed
 from streamserve.loop import hubs
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.signal_functions import native_sleep
 from streamserve.loop.waiter import Waiter
+from streamserve.sync.event import Event
 from tests.support.server import eventually
 
 
@@ -67,6 +75,82 @@ def test_a_thread_that_waited_leaves_neither_hub_nor_runners_behind() -> None:
         in_thread(function)
     gc.collect()
     assert len(left) == 10 and {each() for each in left} == {None}
+
+
+class Garbage:
+    """Freed by the next collection, which then calls the function."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function
+        self.me = self
+
+    def __del__(self) -> None:
+        self.function()
+
+
+def collect_in(call: Callable[[], object]) -> None:
+    """Has the first thing that the call allocates start a collection (CPython 3.11; later ones wait for its end)."""
+    gc.disable()
+    allocated = [[] for _ in range(2000)]  # type: ignore[var-annotated]
+    gc.enable()
+    call()
+    assert len(allocated) == 2000
+
+
+@pytest.mark.parametrize("first", [getcurrent, hub_of_thread, get_hub, lambda: sleep(0), lambda: Event().wait(0.001)])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_finalizer_amid_a_threads_first_call_has_the_threads_hub(first: Callable[[], object], waits: bool) -> None:
+    log: list[Any] = []
+
+    def finalizer() -> None:
+        log.append(get_hub())
+        spawn(log.append, "ran")
+        if waits:
+            sleep(0.001)
+
+    def run() -> None:
+        Garbage(finalizer)
+        try:
+            collect_in(first)
+            gc.collect()
+            sleep(0.001)
+        except HubDestroyed:  # it had begun where nothing can switch to it any more
+            assert waits
+            sleep(0.001)
+        log.append(get_hub())
+
+    in_thread(run)
+    made, ran, last = log
+    assert ran == "ran"
+    assert made is last or waits
+    assert made.destroyed and last.destroyed
+
+
+def test_whatever_asks_for_a_hub_while_one_is_made_gets_the_same_one() -> None:
+    got: list[Hub] = []
+
+    def run(interrupted: int, events: Iterator[int]) -> None:
+        def profile(*event: object) -> None:
+            if next(events) == interrupted:
+                got.append(get_hub())
+
+        sys.setprofile(profile)
+        hub = get_hub()
+        sys.setprofile(None)
+        got.append(hub)
+        spawn(sleep, 0.001).join()
+        assert get_hub() is hub and not hub.destroyed
+
+    before = open_descriptors()
+    for interrupted in itertools.count():
+        got.clear()
+        in_thread(partial(run, interrupted, events := itertools.count()))
+        if next(events) <= interrupted:
+            break
+        first, second = got
+        assert first is second and first.destroyed
+    assert interrupted > 30
+    assert open_descriptors() == before
 
 
 def test_loops_of_several_threads_run_beside_each_other() -> None:
