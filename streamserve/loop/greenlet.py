@@ -23,7 +23,7 @@ from streamserve.loop.identities import Identity
 from streamserve.loop.links import Linked
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.runner import run_item
-from streamserve.loop.waiter import Runner, Waiter
+from streamserve.loop.waiter import Runner
 
 _NEW, _STARTED, _RUNNING, _VALUE, _ERROR = range(5)
 _numbers = itertools.count()
@@ -229,32 +229,10 @@ class Greenlet(Linked):
         """Waits until it has ended, or `timeout` seconds (or those of a Timeout) have passed."""
         if self._state < _VALUE:
             try:
-                self._wait(timeout)
+                self.wait_for_end(timeout)
             except BaseException as error:
                 if error is not timeout:
                     raise
-
-    def _wait(self, timeout: Any) -> None:
-        if isinstance(timeout, BaseException):  # a Timeout stands for its seconds
-            with timeout.start_new(timeout):  # type: ignore[attr-defined]
-                self._wait(None)
-            return
-        hub = get_hub()
-        waiter = Waiter(hub)
-        self.rawlink(waiter)
-        if timeout is None:
-            try:
-                waiter.park()
-            except BaseException:
-                self.unlink(waiter)
-                raise
-            return
-        slot = hub.start_timer(timeout, waiter)
-        try:
-            waiter.park()
-        finally:
-            hub.stop_timer(slot, waiter)
-            self.unlink(waiter)
 
     def get(self, block: bool = True, timeout: Any = None) -> Any:
         """Returns what the function returned, or raises what it raised.
@@ -268,7 +246,7 @@ class Greenlet(Linked):
         """
         if self._state < _VALUE:
             if block:
-                self._wait(timeout)
+                self.wait_for_end(timeout)
             if self._state < _VALUE:
                 raise _timeout(timeout)
         if self._state == _ERROR:

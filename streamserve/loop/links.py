@@ -120,6 +120,29 @@ class Linked:
     def has_links(self) -> bool:
         return bool(self._links)
 
+    def wait_for_end(self, timeout: Any) -> None:
+        """Waits for the end, at most `timeout` seconds (None: no limit), or until a Timeout given instead is raised."""
+        if isinstance(timeout, BaseException):  # a Timeout stands for its seconds
+            with timeout.start_new(timeout):  # type: ignore[attr-defined]
+                self.wait_for_end(None)
+            return
+        hub = get_hub()
+        waiter = Waiter(hub)
+        self.rawlink(waiter)
+        if timeout is None:
+            try:
+                waiter.park()
+            except BaseException:
+                self.unlink(waiter)
+                raise
+            return
+        slot = hub.start_timer(timeout, waiter)
+        try:
+            waiter.park()
+        finally:
+            hub.stop_timer(slot, waiter)
+            self.unlink(waiter)
+
 
 class _SpawnedLink:
     """A link whose function runs in a greenlet of its own, at once; equal to that function."""

@@ -156,6 +156,15 @@ def patch_all(
     if queue and thread:
         patch.module("queue")
     patch.carry_out()
+    _patch_what_waits_in_c(socket, select, thread, sqlite3)
+    if socketio:
+        # It stands above this room, beside the servers that it puts in.
+        importlib.import_module("streamserve.socketio_patch").patch_socketio()
+    return True
+
+
+def _patch_what_waits_in_c(socket: bool, select: bool, thread: bool, sqlite3: bool) -> None:
+    """Libraries that have a way of their own to wait, when they are imported."""
     if socket:
         from streamserve.monkey.psycopg2 import patch_psycopg2
 
@@ -172,10 +181,6 @@ def patch_all(
         from streamserve.monkey.sqlite3 import patch_sqlite3
 
         patch_sqlite3()
-    if socketio:
-        # It stands above this room, beside the servers that it puts in.
-        importlib.import_module("streamserve.socketio_patch").patch_socketio()
-    return True
 
 
 def patch_socket(dns: bool = True, aggressive: bool = True) -> None:
