@@ -39,6 +39,12 @@ class InOrder(socketio.Client):  # type: ignore[misc]
         return _EngineInOrder
 
 
+def _let_go(client: socketio.Client) -> None:
+    client.disconnect()
+    if client.eio.ws is not None:  # websocket-client keeps its socket open when its goodbye could not be sent
+        client.eio.ws.shutdown()
+
+
 @pytest.fixture
 def host(serve: Serve) -> Host:
     """Serves a SocketIOServer."""
@@ -59,7 +65,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             for event, function in (on or {}).items():
                 name, _, namespace = event.partition("@")
                 client.on(name, function, namespace=namespace or "/")
-            stack.callback(client.disconnect)
+            stack.callback(_let_go, client)
             url = f"http://127.0.0.1:{server.port}"
             client.connect(url, transports=request.param, wait_timeout=60, **options)
             return client
