@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from socket import socket as Socket
 from wsgiref.types import WSGIApplication
 
-from streamserve import signal_handler, spawn
+from streamserve import spawn
 from streamserve.application import load_app
 from streamserve.cluster.forced_end import ForcedEnd
+from streamserve.cluster.own_signals import on_signal
 from streamserve.debug.oversight import print_greenlets_on_signal, watch_loop
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import open_listeners
@@ -70,9 +71,9 @@ class Worker:
             if server.certificates is None:
                 stopping.append(signal.SIGHUP)  # its terminal was closed
             else:
-                cleanup.callback(signal_handler(signal.SIGHUP, reload_certificates, server).cancel)
+                cleanup.callback(on_signal(signal.SIGHUP, reload_certificates, server))
             for number in stopping:
-                cleanup.callback(signal_handler(number, shutdown.ask, number).cancel)
+                cleanup.callback(on_signal(number, shutdown.ask, number))
             cleanup.callback(ForcedEnd(stopping, self.settings.graceful_timeout, flushes(server)).close)
             server.start()
             announce(server, self.settings.app)

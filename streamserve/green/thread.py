@@ -12,7 +12,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -29,6 +28,7 @@ from streamserve.green.thread_handle import (
 )
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
+from streamserve.loop.native_threads import main_ident
 from streamserve.loop.waiter import yield_turn
 from streamserve.sync.local import local
 from streamserve.sync.lock import Lock
@@ -235,7 +235,7 @@ def interrupt_main(signum: int = signal.SIGINT, /) -> None:
     """
     handler = _signal.getsignal(signum)  # the one that the interpreter has
     hub = get_hub()
-    if hub.thread_ident != (threading.main_thread().ident or 0):  # set anew after a fork
+    if hub.thread_ident != main_ident():
         _native_interrupt_main(signum)
     elif not callable(handler):
         return

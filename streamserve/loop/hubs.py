@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -21,7 +20,7 @@ from greenlet import getcurrent
 
 from streamserve.core import lib
 from streamserve.loop.event_loop import BACKENDS
-from streamserve.loop.native_threads import forget_threads, get_ident, thread_local
+from streamserve.loop.native_threads import forget_threads, get_ident, in_main_thread, thread_local
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -105,7 +104,7 @@ def _new_hub() -> Hub:
     if held is not hub:
         return held
     _by_number[get_ident()] = hub
-    if threading.main_thread().ident != get_ident():
+    if not in_main_thread():
         _end_with_thread(hub)
     elif hub is not lost:
         try:

@@ -12,6 +12,7 @@ can be patched, so it is the one place from which others take the real ones.
 from __future__ import annotations
 
 import os
+import threading
 from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, get_native_id, start_new_thread
 from _thread import _local as thread_local
 
@@ -22,6 +23,8 @@ __all__ = [
     "forget_threads",
     "get_ident",
     "get_native_id",
+    "in_main_thread",
+    "main_ident",
     "others_may_wake",
     "others_run",
     "start_new_thread",
@@ -32,6 +35,19 @@ __all__ = [
 
 _serving = 0
 _left_behind = 0
+_main = threading.main_thread().ident or 0
+
+
+def main_ident() -> int:
+    """Returns the number of the native thread that signals' functions run in; in a child of fork the one that forked.
+
+    There `threading.main_thread()` may be a greenlet.
+    """
+    return _main
+
+
+def in_main_thread() -> bool:
+    return get_ident() == _main
 
 
 def thread_serves() -> None:
@@ -64,5 +80,6 @@ def others_run() -> bool:
 
 def forget_threads() -> None:
     """In a child after fork, which has one thread."""
-    global _serving, _left_behind
+    global _serving, _left_behind, _main
+    _main = get_ident()
     _serving, _left_behind = 0, _count()  # CPython goes on counting the threads of the parent

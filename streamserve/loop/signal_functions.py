@@ -30,7 +30,7 @@ from greenlet import getcurrent
 
 from streamserve.core import lib
 from streamserve.loop.hubs import hub_of_thread
-from streamserve.loop.native_threads import get_ident, start_new_thread
+from streamserve.loop.native_threads import in_main_thread, start_new_thread
 from streamserve.loop.waiter import SIGNALLED
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _give_back() -> None:
 
 def may_wake() -> bool:
     """True if a signal's function may wake whoever waits in this thread."""
-    if hub_of_thread() is None or get_ident() != _main_ident():
+    if hub_of_thread() is None or not in_main_thread():
         return False
     for number in range(1, _signal.NSIG):
         handler = _unwrapped(_signal.getsignal(number))
@@ -250,9 +250,3 @@ def may_wake() -> bool:
 def _only_looks(handler: Any) -> bool:
     """True for functions that wake nobody: those of this package that are no `signal_handler`."""
     return _is_left_alone(handler) and getattr(handler, "__self__", None) is None
-
-
-def _main_ident() -> int:
-    import threading
-
-    return threading.main_thread().ident or 0  # set anew after a fork

@@ -16,7 +16,6 @@ from __future__ import annotations
 import _socket
 import os
 import signal
-import threading
 from _socket import MSG_PEEK
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,6 +30,7 @@ from streamserve.core import ffi, lib
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hub import Hub
 from streamserve.loop.hubs import get_hub, hub_of_thread
+from streamserve.loop.native_threads import in_main_thread
 from streamserve.loop.signal_functions import adopt_functions, use_descriptor
 
 __all__ = ["SignalCounter", "SignalHandler", "hear_signals", "signal_handler"]
@@ -226,7 +226,7 @@ class SignalHandler:
     ) -> None:
         if not callable(function):
             raise TypeError(f"signal handler must be callable, not {function!r}")
-        if threading.current_thread() is not threading.main_thread():
+        if not in_main_thread():
             raise ValueError("signal handlers can be set in the main thread only")
         self.signum = signum
         self.ref = False

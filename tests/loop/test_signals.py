@@ -147,6 +147,22 @@ def test_needs_something_to_call_and_the_main_thread() -> None:
     assert "main thread" in str(errors[0])
 
 
+def test_it_is_set_in_any_greenlet_of_the_main_thread() -> None:
+    source = """
+        from streamserve import monkey
+        monkey.patch_all()
+        import os, signal, threading
+        from streamserve import signal_handler
+        arrived = threading.Event()
+        def work():
+            signal_handler(signal.SIGUSR1, arrived.set)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        threading.Thread(target=work).start()
+        print(arrived.wait(60))
+    """
+    assert printed(source) == ["True"]
+
+
 def test_keyboard_interrupt_reaches_main_while_the_loop_sleeps() -> None:
     other = spawn(sleep, 0.01)
     sender = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))

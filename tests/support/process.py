@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -51,6 +52,7 @@ class ServedCommand:
             cwd=cwd,
             env=_environment(environ),
             pass_fds=pass_fds,
+            process_group=0,
             stdout=self._stdout,
             stderr=subprocess.PIPE,
             text=True,
@@ -124,8 +126,17 @@ class ServedCommand:
                     self.process.wait()
         finally:
             self._stdout.close()
+            self._end_children()
             if self.process.stderr is not None:
                 self.process.stderr.close()
+
+    def _end_children(self) -> None:
+        """One that it forked and that outlives it holds its standard error."""
+        self._reader.join(1)
+        if self._reader.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self._reader.join()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
