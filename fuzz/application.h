@@ -40,8 +40,10 @@ static void send_part(const struct application *app, int64_t handle, int flags) 
 }
 
 static void respond(const struct application *app, struct request *request) {
-    int end = (one_in(app, 2) ? SS_SEND_LAST : 0) | (one_in(app, 8) ? SS_SEND_CLOSE : 0);
-    bool last = end & SS_SEND_LAST;
+    bool last = one_in(app, 2);
+    int end = (last ? SS_SEND_LAST : 0);
+    if (one_in(app, 8))
+        end |= SS_SEND_CLOSE;
     if (!request->started) {
         request->chunked = !last && one_in(app, 2);
         int frame = last ? SS_SEND_LENGTH : request->chunked ? SS_SEND_CHUNKED : SS_SEND_CLOSE;
@@ -58,8 +60,8 @@ static void send_file(const struct application *app, struct request *request) {
     ss_response_head head = {ok, sizeof ok - 1, SS_SEND_HEAD | SS_SEND_LENGTH | SS_SEND_LAST};
     int64_t count = 1 + (int64_t)choose(app->choice, 2000);
     int64_t answer = ss_conn_send_file(app->loop, request->handle, &head, app->file, 0, count);
-    must(answer >= 0 || answer == SS_BROKEN || answer == SS_MISUSE, "a file is sent");
-    if (answer != SS_MISUSE) /* TLS is in between */
+    must(answer >= 0 || answer == SS_BROKEN || (answer == SS_MISUSE && app->cipher), "a file is sent, but not by TLS");
+    if (answer != SS_MISUSE)
         request->handle = 0;
 }
 
@@ -97,16 +99,18 @@ static void serve(const struct application *app, struct request *request) {
 /* ---- WebSockets ---- */
 
 static void upgrade(struct application *app, struct request *request, int64_t *place) {
-    static const ss_ws_config config = {.max_message = 4096,
-                                        .out_limit = 5000,
-                                        .close_timeout = SS_SECOND,
-                                        .ping_interval = 25 * SS_SECOND,
-                                        .ping_timeout = 20 * SS_SECOND};
+    ss_ws_config config = {.max_message = 4096,
+                           .out_limit = 5000,
+                           .close_timeout = SS_SECOND,
+                           .ping_interval = 25 * SS_SECOND,
+                           .ping_timeout = 20 * SS_SECOND};
     static const ss_engine_config engine = {.ping_interval = 25 * SS_SECOND,
                                             .ping_timeout = 20 * SS_SECOND,
                                             .max_message = 4096,
                                             .out_limit = 5000,
                                             .events = 1};
+    config.deflate = one_in(app, 2);
+    config.drop = one_in(app, 2);
     if (ss_ws_upgrade(app->loop, request->handle, switching, sizeof switching - 1, &config) != SS_OK)
         return; /* it has a body */
     *place = request->handle;

@@ -52,14 +52,19 @@ static bool chance(struct life *life, size_t one_in_so_many) {
     return !choose(&life->choice, one_in_so_many);
 }
 
+/* 0 half of the time: no limit. */
+static size_t some_or_none(struct life *life, size_t most) {
+    return chance(life, 2) ? choose(&life->choice, most) : 0;
+}
+
 /* Limits that what a client sends here can reach. */
 static void choose_limits(struct life *life, ss_listener_config *config) {
-    config->max_body = choose(&life->choice, 2) * choose(&life->choice, 6000);
+    config->max_body = some_or_none(life, 6000);
     config->buffered_body = (uint32_t)choose(&life->choice, 60);
     config->buffered_chunked = (uint32_t)choose(&life->choice, 60);
     config->drain_limit = (uint32_t)choose(&life->choice, 100);
     config->high_water = (uint32_t)(1 + choose(&life->choice, 5000));
-    config->max_buffers = (int64_t)(choose(&life->choice, 2) * choose(&life->choice, 100000));
+    config->max_buffers = (int64_t)some_or_none(life, 100000);
     config->max_connections = (uint32_t)choose(&life->choice, CLIENTS + 1);
     config->max_handshakes = (uint32_t)choose(&life->choice, CLIENTS + 1);
     config->left_by_fin = chance(life, 2);
@@ -84,6 +89,11 @@ static void begin(struct life *life) {
     }
 }
 
+static void verify(void) {
+    const char *fault = ss_verify(loop);
+    must(fault == NULL, fault ? fault : "");
+}
+
 static int64_t poll_once(struct life *life) {
     int64_t found = ss_loop_poll(loop, 0);
     must(found >= 0, "a poll does not fail");
@@ -93,8 +103,7 @@ static int64_t poll_once(struct life *life) {
             cipher_asked(&life->cipher, life->listener, event[1], event[2]);
     for (int64_t left = found & 0xFFFF; left; left--, request += SS_REQUEST_WORDS)
         take_request(&life->app, request[1], request[3]);
-    const char *fault = ss_verify(loop);
-    must(fault == NULL, fault ? fault : "");
+    verify();
     return found;
 }
 
@@ -144,6 +153,7 @@ static void step(struct life *life) {
         speak(&life->app, life->app.sockets[choose(&life->choice, MOST_AT_ONCE)]);
     if (chance(life, 2))
         (void)poll_once(life);
+    verify();
 }
 
 /* ---- the end ---- */
@@ -161,15 +171,19 @@ static void end(struct life *life) {
     for (int at = 0; at < CLIENTS; at++)
         if (life->clients[at].fd != NOBODY)
             leave(&life->clients[at]);
-    if (chance(life, 4))
+    bool closed = chance(life, 4);
+    if (closed)
         (void)ss_listener_close(loop, life->listener);
     settle(life);
     ss_loop_set_clock(loop, ss_loop_now(loop) + 1000 * SS_SECOND); /* what lingers is given up */
     settle(life);
     ss_counts(loop, counts);
     must(!counts[SS_COUNT_CONNECTIONS] && !counts[SS_COUNT_REQUESTS] && !counts[SS_COUNT_BUFFERS] &&
-             !counts[SS_COUNT_QUEUED_BYTES] && !counts[SS_COUNT_HELD_BYTES] && !counts[SS_COUNT_TLS],
+             !counts[SS_COUNT_QUEUED_BYTES] && !counts[SS_COUNT_HELD_BYTES] && !counts[SS_COUNT_TLS] &&
+             !counts[SS_COUNT_FILES],
          "nothing is left of them");
+    for (int at = 0; at < SESSIONS; at++)
+        must(closed || !life->cipher.sessions[at].handle, "the end of each session of TLS was told");
     (void)ss_listener_close(loop, life->listener);
     ss_counts(loop, counts);
     must(!counts[SS_COUNT_LISTENERS], "the listener has gone");

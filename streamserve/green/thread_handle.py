@@ -153,33 +153,33 @@ def shutdown() -> None:
 _native_shutdown: Any = getattr(_thread, "_shutdown", None)
 _native_main_ident: Any = getattr(_thread, "_get_main_thread_ident", None)
 
+_process = os.getpid()
 _forked_by: int | None = None
-"""Who called fork, while it runs; in the child, where that is the main thread, for ever."""
+"""Who called the last fork that led to this process: its main thread."""
 
 
 def get_main_thread_ident() -> int:
     """Returns the ident of the main thread; after fork that of whatever called it."""
+    _look_for_fork()
     if _forked_by is not None:
         return _forked_by
     return int(_native_main_ident()) if _native_main_ident is not None else 0
 
 
-def _before_fork() -> None:
-    global _forked_by
-    _forked_by = get_ident()
-
-
-def _after_fork_in_parent() -> None:
-    global _forked_by
-    _forked_by = None
+def _look_for_fork() -> None:
+    """In a child: `threading` asks before `_after_fork_in_child` has its turn, and nobody else has run till then."""
+    global _process, _forked_by
+    if _process != os.getpid():
+        _process, _forked_by = os.getpid(), get_ident()
 
 
 def _after_fork_in_child() -> None:
     """Only the thread that called fork goes on here."""
+    _look_for_fork()
     _awaited.clear()
     for handle in list(_unfinished):
         if handle.ident != _forked_by:
             handle._set_done()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -47,7 +47,10 @@ def hub_of_thread() -> Hub | None:
     try:
         return _thread.hub  # type: ignore[no-any-return]
     except AttributeError:
-        return None
+        if _thread is None:  # at the interpreter's end, when this module has been emptied
+            return None
+        lost = _by_number.get(get_ident())
+        return None if lost is None or lost.parent is not first_greenlet() else _new_hub()
 
 
 def forget_hub(hub: Hub) -> None:
@@ -122,10 +125,13 @@ def _lost_hub(first: Any) -> Hub | None:
     runs amid that makes them, too, and what it puts there is lost: freed at once, or never.
     """
     hub = _by_number.get(get_ident())
-    if hub is not None and hub.parent is not first:  # of a thread before, whose end nobody noticed
-        hub.destroy()
-        return None
-    return hub
+    if hub is None or hub.parent is first:
+        return hub
+    if hub_of_thread() is hub and not hub:  # made amid the making of `first`, see Hub.reach
+        hub.parent = first
+        return hub
+    hub.destroy()  # of a thread before, whose end nobody noticed; or it has begun where nobody can reach it
+    return None
 
 
 def _the_first(place: dict[str, Any], name: str, hub: Hub) -> Hub:

@@ -59,18 +59,22 @@ def switch_out(hub: Hub) -> None:
     woken greenlet, or an item for which a runner stands idle.
     """
     ready = hub.ready
-    if ready and hub.budget > 0:
+    try:
+        if not ready or hub.budget <= 0:
+            hub.switch()
+            return
         kind = ready[0].__class__
         if kind is tuple:
-            if hub.idle_runners:
-                hub.budget -= 1
-                runner = hub.idle_runners.pop()
-                runner.item = ready.popleft()
-                if runner is not getcurrent():
-                    go = runner.go
-                    del runner
-                    go()
+            if not hub.idle_runners:
+                hub.switch()
                 return
+            hub.budget -= 1
+            runner = hub.idle_runners.pop()
+            runner.item = ready.popleft()
+            if runner is not getcurrent():
+                go = runner.go
+                del runner
+                go()
         elif kind is Runner:
             hub.budget -= 1
             runner = ready.popleft()
@@ -78,15 +82,13 @@ def switch_out(hub: Hub) -> None:
                 go = runner.go
                 del runner
                 go()
-            return
         elif issubclass(kind, RawGreenlet):
             hub.budget -= 1
             following = ready.popleft()
             if following is not getcurrent():
                 following.switch()
-            return
-    try:
-        hub.switch()
+        else:
+            hub.switch()
     except GreenletError:
         hub.reach()
 
@@ -143,7 +145,10 @@ class Waiter:
                 if following is not current:
                     go = following.go
                     del following
-                    go()
+                    try:
+                        go()
+                    except GreenletError:
+                        hub.reach()
             else:
                 switch_out(hub)
             while not self.done:  # somebody switched here by hand, or a signal arrived

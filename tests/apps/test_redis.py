@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import requests
 import socketio
 
 from tests.apps.conftest import Connect
 from tests.support.process import ServedCommand
+from tests.support.server import eventually
 from tests.support.servers.redis import Redis
 
 pytestmark = pytest.mark.foreign
@@ -98,6 +100,12 @@ def cluster(request: pytest.FixtureRequest, redis: Redis, tmp_path: Path) -> Any
         yield running
 
 
+def listeners(cluster: Cluster) -> int:
+    with redis.Redis.from_url(cluster.url) as client:
+        [(_, count)] = client.pubsub_numsub(cluster.channel)
+    return int(count)
+
+
 def test_clients_of_two_servers_and_another_program_meet(cluster: Cluster, connect: Connect) -> None:
     heard: list[queue.Queue[str]] = [queue.Queue() for _ in range(2)]
     gone: queue.Queue[str] = queue.Queue()
@@ -107,7 +115,8 @@ def test_clients_of_two_servers_and_another_program_meet(cluster: Cluster, conne
     ]
     for client in clients:
         client.call("enter", "red", timeout=60)
-    for server in cluster.servers:  # while each of them listens to Redis
+    eventually(lambda: listeners(cluster) == 2, "both listen: what is said before is lost")
+    for server in cluster.servers:
         assert requests.get(server.url, timeout=60).text == "streamserve.socketio_server"
     clients[0].emit("say", ("red", "hello"))
     assert [box.get(timeout=60) for box in heard] == ["hello", "hello"]

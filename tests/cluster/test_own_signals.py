@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from tests.support.process import ServedCommand
+from tests.support.program import printed
 
 APPLICATION = """
 import multiprocessing, os, signal, threading, time
@@ -83,3 +84,44 @@ def test_pools_end_however_far_their_workers_are(project: Path) -> None:
     with ServedCommand("site_module:app", cwd=project) as server:
         assert requests.get(f"{server.url}/pools/40", timeout=60).text == "ended"
         assert "stopping" not in server.stderr
+
+
+FORKS_AT_ONCE = """
+    import FIRST
+    from streamserve import monkey
+    monkey.patch_all()
+    import logging, os, signal, time
+    from streamserve import joinall, spawn
+    from streamserve.cluster.own_signals import on_signal
+
+    on_signal(signal.SIGTERM, print, "it is ours")
+
+    class Slow(logging.Handler):
+        def __init__(self):
+            super().__init__()
+            time.sleep(0.05)
+
+    def configure():  # holds logging's lock, which a fork takes
+        import logging.config
+        handlers = {"h": {"()": Slow}}
+        logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["h"]}})
+
+    def fork():
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+        os.kill(pid, signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    joinall([spawn(configure), *(spawn(fork) for _ in range(3))])
+    fork()
+"""
+
+
+@pytest.mark.parametrize("first", ["streamserve", "logging"])
+def test_forks_of_several_greenlets_at_once_leave_no_signal_blocked(first: str) -> None:
+    *at_once, later = printed(FORKS_AT_ONCE.replace("FIRST", first))
+    assert [line.split()[0] for line in at_once] == ["-15"] * 3
+    assert later == "-15 set()"
+    if first == "streamserve":  # as in the command: its function is the last before a fork
+        assert at_once == [later] * 3

@@ -126,6 +126,69 @@ def test_a_finalizer_amid_a_threads_first_call_has_the_threads_hub(first: Callab
     assert made.destroyed and last.destroyed
 
 
+def test_a_finalizer_amid_the_first_call_of_greenlets_while_a_hub_is_made_has_the_same_one() -> None:
+    log: list[Any] = []
+
+    def finalizer() -> None:
+        sys.setprofile(None)
+        log.append(get_hub())
+        spawn(log.append, "ran")
+
+    def profile(frame: object, event: str, what: object) -> None:
+        if event == "c_call" and what is getcurrent:
+            gc.enable()
+
+    def run() -> None:
+        Garbage(finalizer)
+        gc.disable()
+        allocated = [[] for _ in range(2000)]  # type: ignore[var-annotated]
+        sys.setprofile(profile)
+        log.append(get_hub())
+        sys.setprofile(None)
+        gc.enable()
+        gc.collect()
+        sleep(0.001)
+        assert len(allocated) == 2000
+
+    in_thread(run)
+    assert "ran" in log
+    log.remove("ran")
+    assert log[0] is log[1] and log[0].destroyed
+
+
+def test_a_hub_that_began_where_it_cannot_be_reached_fails_one_wait_and_no_more() -> None:
+    outcomes: list[Any] = []
+
+    def run() -> None:
+        Garbage(lambda: (spawn(int), sleep(0.001)))
+        collect_in(getcurrent)
+        gc.collect()
+        for _ in range(3):
+            spawn(int)
+            try:
+                sleep(0.001)
+            except HubDestroyed as error:
+                outcomes.append(error)
+
+    in_thread(run)
+    assert len(outcomes) <= 1
+
+
+def test_who_only_looks_for_a_hub_finds_the_one_that_a_finalizer_made_meanwhile() -> None:
+    hubs: list[Hub] = []
+
+    def run() -> None:
+        Garbage(lambda: hubs.append(get_hub()))
+        collect_in(hub_of_thread)
+        gc.collect()
+        assert hub_of_thread() is hubs[-1]
+
+    before = open_descriptors()
+    for _ in range(3):
+        in_thread(run)
+    assert open_descriptors() == before and all(hub.destroyed for hub in hubs) and len(hubs) == 3
+
+
 def test_whatever_asks_for_a_hub_while_one_is_made_gets_the_same_one() -> None:
     got: list[Hub] = []
 
