@@ -24,14 +24,16 @@ struct application {
     int64_t sockets[MOST_AT_ONCE]; /* WebSockets; 0: none */
 };
 
-static bool one_in(const struct application *app, size_t count) {
-    return !choose(app->choice, count);
-}
-
 /* ---- responses ---- */
 
+/* It is over, unless the call did not fit. */
+static void finish(struct request *request, int64_t answer) {
+    if (answer != SS_MISUSE)
+        request->handle = 0;
+}
+
 static void send_part(const struct application *app, int64_t handle, int flags) {
-    size_t size = choose(app->choice, one_in(app, 10) ? MOST_BODY : 200);
+    size_t size = choose(app->choice, one_in(app->choice, 10) ? MOST_BODY : 200);
     char *body = calloc(1, size + 1);
     int64_t length = flags & SS_SEND_HEAD ? (int64_t)(sizeof ok - 1) : 0;
     must(ss_conn_send(app->loop, handle, ok, length, body, (int64_t)size, flags) != SS_MISUSE,
@@ -40,12 +42,12 @@ static void send_part(const struct application *app, int64_t handle, int flags) 
 }
 
 static void respond(const struct application *app, struct request *request) {
-    bool last = one_in(app, 2);
+    bool last = one_in(app->choice, 2);
     int end = (last ? SS_SEND_LAST : 0);
-    if (one_in(app, 8))
+    if (one_in(app->choice, 8))
         end |= SS_SEND_CLOSE;
     if (!request->started) {
-        request->chunked = !last && one_in(app, 2);
+        request->chunked = !last && one_in(app->choice, 2);
         int frame = last ? SS_SEND_LENGTH : request->chunked ? SS_SEND_CHUNKED : SS_SEND_CLOSE;
         send_part(app, request->handle, SS_SEND_HEAD | frame | end);
         request->started = true;
@@ -61,14 +63,7 @@ static void send_file(const struct application *app, struct request *request) {
     int64_t count = 1 + (int64_t)choose(app->choice, 2000);
     int64_t answer = ss_conn_send_file(app->loop, request->handle, &head, app->file, 0, count);
     must(answer >= 0 || answer == SS_BROKEN || (answer == SS_MISUSE && app->cipher), "a file is sent, but not by TLS");
-    if (answer != SS_MISUSE)
-        request->handle = 0;
-}
-
-static void finish(const struct application *app, struct request *request, int answer) {
-    (void)app;
-    if (answer != SS_MISUSE)
-        request->handle = 0;
+    finish(request, answer);
 }
 
 /* One thing that is done with a request. */
@@ -79,9 +74,9 @@ static void serve(const struct application *app, struct request *request) {
         return;
     size_t what = choose(app->choice, 12);
     if (what == 0)
-        finish(app, request, ss_conn_abort(app->loop, handle, one_in(app, 2)));
+        finish(request, ss_conn_abort(app->loop, handle, one_in(app->choice, 2)));
     else if (what == 1)
-        finish(app, request, ss_conn_refuse(app->loop, handle, SS_BODY_TOO_LARGE));
+        finish(request, ss_conn_refuse(app->loop, handle, SS_BODY_TOO_LARGE));
     else if (what == 2)
         (void)ss_conn_interim(app->loop, handle, early, sizeof early - 1);
     else if (what == 3)
@@ -92,7 +87,7 @@ static void serve(const struct application *app, struct request *request) {
         (void)ss_conn_read(app->loop, handle, read, (int64_t)(1 + choose(app->choice, sizeof read)));
     else
         respond(app, request);
-    if (app->cipher && !one_in(app, 4))
+    if (app->cipher && !one_in(app->choice, 4))
         cipher_flush(app->cipher, handle);
 }
 
@@ -109,13 +104,13 @@ static void upgrade(struct application *app, struct request *request, int64_t *p
                                             .max_message = 4096,
                                             .out_limit = 5000,
                                             .events = 1};
-    config.deflate = one_in(app, 2);
-    config.drop = one_in(app, 2);
+    config.deflate = one_in(app->choice, 2);
+    config.drop = one_in(app->choice, 2);
     if (ss_ws_upgrade(app->loop, request->handle, switching, sizeof switching - 1, &config) != SS_OK)
         return; /* it has a body */
     *place = request->handle;
     request->handle = 0;
-    if (one_in(app, 2))
+    if (one_in(app->choice, 2))
         (void)ss_engine_begin(app->loop, *place, &engine);
 }
 
@@ -123,7 +118,7 @@ static void broadcast(const struct application *app, const char *message, int64_
     int64_t skipped;
     ss_frame *frame = ss_ws_frame_new(SS_WS_BINARY, message, length, 0);
     must(frame != NULL, "there is a frame");
-    (void)ss_ws_broadcast(app->loop, app->sockets, MOST_AT_ONCE, app->sockets, one_in(app, 2), frame, &skipped);
+    (void)ss_ws_broadcast(app->loop, app->sockets, MOST_AT_ONCE, app->sockets, one_in(app->choice, 2), frame, &skipped);
     ss_frame_free(frame);
 }
 
@@ -135,7 +130,7 @@ static void speak(const struct application *app, int64_t handle) {
     if (what == 0)
         (void)ss_ws_close(app->loop, handle, SS_WS_NORMAL, "bye", 3);
     else if (what == 1)
-        (void)ss_ws_reading(app->loop, handle, one_in(app, 2));
+        (void)ss_ws_reading(app->loop, handle, one_in(app->choice, 2));
     else if (what == 2)
         (void)ss_ws_send(app->loop, handle, SS_WS_PING, message, length % 126, 0);
     else if (what == 3)
@@ -161,7 +156,7 @@ static void take_request(struct application *app, int64_t handle, int64_t flags)
     *request = (struct request){.handle = handle};
     (void)ss_conn_memoise(app->loop, handle, 0);
     (void)ss_conn_memoise(app->loop, handle, 1);
-    if (flags & SS_REQUEST_UPGRADE && !one_in(app, 8))
+    if (flags & SS_REQUEST_UPGRADE && !one_in(app->choice, 8))
         upgrade(app, request, place);
 }
 

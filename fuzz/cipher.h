@@ -61,7 +61,7 @@ static void cipher_take(struct cipher *cipher, struct session *session, const ch
     size_t before = session->hello, missing = HELLO - before;
     size_t hello = count < missing ? count : missing;
     int news = hello && before + hello == HELLO ? SS_TLS_OPEN : 0;
-    if (!choose(cipher->choice, 100))
+    if (one_in(cipher->choice, 100))
         news |= SS_TLS_END;
     session->hello += hello;
     if (hello)
@@ -76,7 +76,7 @@ static void cipher_read(struct cipher *cipher, struct session *session) {
     int64_t count = ss_tls_take(cipher->loop, session->handle, taken, (int64_t)capacity);
     if (count == SS_WAIT)
         return;
-    if (count < 0 || (count == 0 && session->hello < HELLO) || !choose(cipher->choice, 100))
+    if (count < 0 || (count == 0 && session->hello < HELLO) || one_in(cipher->choice, 100))
         cipher_fail(cipher, session);
     else if (count == 0)
         cipher_decrypt(cipher, session, "", 0, SS_TLS_END | SS_TLS_RAGGED);
@@ -112,7 +112,7 @@ static void cipher_flush_all(struct cipher *cipher, int listener) {
         size_t length = 0;
         for (int64_t at = 0; at < count; at++) {
             int64_t *record = records + WORDS * at;
-            if (record[2] > (int64_t)(sizeof ciphertexts / TOGETHER) || !choose(cipher->choice, 4))
+            if (record[2] > (int64_t)(sizeof ciphertexts / TOGETHER) || one_in(cipher->choice, 4))
                 record[2] = 0;
             lengths[at] = record[2];
             if (!record[2]) {

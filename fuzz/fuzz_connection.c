@@ -1,20 +1,14 @@
 /* Any bytes of a client - a request, frames behind an upgrade - leave every structure of the core as it must be, and
  * nothing once the client has gone; and offering them in other pieces changes nothing of what Python is told. */
 #define _GNU_SOURCE
-#include "exact.h"
-#include "loop/loop.h"
+#include "core.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { MAX_SIZE = 8192, MAX_MESSAGE = 4096, MAX_TOLD = 65536, DEFLATE = 1, QUIET_POLLS = 2 };
 
 static const char switching[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
-static ss_loop *loop;
-static int listener, server_fd;
-static struct sockaddr_un address = {.sun_family = AF_UNIX};
-static socklen_t address_length = sizeof(sa_family_t); /* bind chooses an abstract name */
+static int listener;
 
 /* What Python is told of one connection: messages, one behind the other. */
 struct story {
@@ -25,16 +19,10 @@ struct story {
 
 static void start(void) {
     ss_listener_config config;
-    loop = ss_loop_new(SS_BACKEND_EPOLL);
-    server_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    must(loop && server_fd >= 0, "there is a loop and a socket");
-    must(bind(server_fd, (struct sockaddr *)&address, address_length) == 0 && listen(server_fd, 16) == 0, "it listens");
-    address_length = sizeof address;
-    must(getsockname(server_fd, (struct sockaddr *)&address, &address_length) == 0, "it has a name");
+    start_core();
     ss_listener_defaults(&config);
     listener = ss_listener_open(loop, server_fd, &config);
     must(listener >= 0, "the core listens");
-    ss_loop_set_clock(loop, ss_loop_now(loop));
 }
 
 /* As Python does: an offer of an upgrade is taken, any other request ends its connection. */
@@ -70,8 +58,7 @@ static void go_on(int client, const ss_ws_config *config, struct story *story) {
         must(found >= 0, "a poll does not fail");
         take_messages(found >> 32, story);
         take_requests(found & 0xFFFF, config, story);
-        const char *fault = ss_verify(loop);
-        must(fault == NULL, fault ? fault : "");
+        verify();
         while (client >= 0 && recv(client, ignored, sizeof ignored, MSG_DONTWAIT) > 0)
             continue;
         quiet = found || loop->pending_count ? 0 : quiet + 1;
@@ -81,11 +68,9 @@ static void go_on(int client, const ss_ws_config *config, struct story *story) {
 /* Sends the first bytes, and `stride` more each time; then the client leaves. */
 static void live(const char *bytes, size_t length, size_t first, size_t stride, struct story *story) {
     ss_ws_config config = {.max_message = MAX_MESSAGE, .out_limit = 1 << 20, .close_timeout = SS_SECOND};
-    int64_t counts[SS_COUNT_KINDS];
-    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int client = new_client();
     config.deflate = length & DEFLATE;
     story->length = story->requests = 0;
-    must(client >= 0 && connect(client, (struct sockaddr *)&address, address_length) == 0, "a client comes");
     for (size_t sent = 0, next = first; sent < length; next = length - sent < stride ? length - sent : stride) {
         if (next && send(client, bytes + sent, next, MSG_NOSIGNAL) != (ssize_t)next)
             break; /* it was thrown out */
@@ -96,10 +81,7 @@ static void live(const char *bytes, size_t length, size_t first, size_t stride, 
     go_on(-1, &config, story);
     ss_loop_set_clock(loop, ss_loop_now(loop) + 1000 * SS_SECOND); /* what lingers is given up */
     go_on(-1, &config, story);
-    ss_counts(loop, counts);
-    must(!counts[SS_COUNT_CONNECTIONS] && !counts[SS_COUNT_REQUESTS] && !counts[SS_COUNT_BUFFERS] &&
-             !counts[SS_COUNT_QUEUED_BYTES] && !counts[SS_COUNT_HELD_BYTES],
-         "nothing is left of it");
+    nothing_is_left();
 }
 
 static int same(const struct story *one, const struct story *other) {

@@ -3,21 +3,17 @@
  * nothing is left at the end. */
 #define _GNU_SOURCE
 #include "application.h"
+#include "core.h"
 
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 enum { CLIENTS = 3, MAX_SIZE = 8192, MAX_STEPS = 300, NOBODY = -1 };
 
 static const int64_t pauses[] = {1, SS_SECOND / 500, SS_SECOND / 2, SS_SECOND, 7 * SS_SECOND, 70 * SS_SECOND};
 
-static ss_loop *loop;
-static int server_fd, file_fd;
-static struct sockaddr_un address = {.sun_family = AF_UNIX};
-static socklen_t address_length = sizeof(sa_family_t); /* bind chooses an abstract name */
+static int file_fd;
 
 struct client {
     int fd; /* NOBODY: it has gone */
@@ -36,25 +32,15 @@ struct life {
 };
 
 static void start(void) {
-    loop = ss_loop_new(SS_BACKEND_EPOLL);
-    server_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    must(loop && server_fd >= 0, "there is a loop and a socket");
-    must(bind(server_fd, (struct sockaddr *)&address, address_length) == 0 && listen(server_fd, 16) == 0, "it listens");
-    address_length = sizeof address;
-    must(getsockname(server_fd, (struct sockaddr *)&address, &address_length) == 0, "it has a name");
-    ss_loop_set_clock(loop, ss_loop_now(loop));
+    start_core();
     file_fd = memfd_create("file", MFD_CLOEXEC);
     must(file_fd >= 0 && ftruncate(file_fd, 1000) == 0, "there is a file");
     signal(SIGPIPE, SIG_IGN); /* sendfile has no flag for it */
 }
 
-static bool chance(struct life *life, size_t one_in_so_many) {
-    return !choose(&life->choice, one_in_so_many);
-}
-
 /* 0 half of the time: no limit. */
 static size_t some_or_none(struct life *life, size_t most) {
-    return chance(life, 2) ? choose(&life->choice, most) : 0;
+    return one_in(&life->choice, 2) ? choose(&life->choice, most) : 0;
 }
 
 /* Limits that what a client sends here can reach. */
@@ -67,7 +53,7 @@ static void choose_limits(struct life *life, ss_listener_config *config) {
     config->max_buffers = (int64_t)some_or_none(life, 100000);
     config->max_connections = (uint32_t)choose(&life->choice, CLIENTS + 1);
     config->max_handshakes = (uint32_t)choose(&life->choice, CLIENTS + 1);
-    config->left_by_fin = chance(life, 2);
+    config->left_by_fin = one_in(&life->choice, 2);
 }
 
 static void begin(struct life *life) {
@@ -77,21 +63,14 @@ static void begin(struct life *life) {
     config.left_after = SS_SECOND;
     config.handshake_patience = SS_SECOND;
     config.memo_entries = 8;
-    if (!chance(life, 4))
+    if (!one_in(&life->choice, 4))
         choose_limits(life, &config);
     life->listener = ss_listener_open(loop, server_fd, &config);
     must(life->listener >= 0, "the core listens");
     for (int at = 0; at < CLIENTS; at++) {
         struct client *client = &life->clients[at];
-        client->fd = at && chance(life, 2) ? NOBODY : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (client->fd != NOBODY)
-            must(connect(client->fd, (struct sockaddr *)&address, address_length) == 0, "a client comes");
+        client->fd = at && one_in(&life->choice, 2) ? NOBODY : new_client();
     }
-}
-
-static void verify(void) {
-    const char *fault = ss_verify(loop);
-    must(fault == NULL, fault ? fault : "");
 }
 
 static int64_t poll_once(struct life *life) {
@@ -111,7 +90,7 @@ static int64_t poll_once(struct life *life) {
 
 static void send_some(struct life *life, struct client *client) {
     size_t left = life->length - client->sent;
-    size_t next = left && !chance(life, 4) ? 1 + choose(&life->choice, left < 60 ? left : 60) : left;
+    size_t next = left && !one_in(&life->choice, 4) ? 1 + choose(&life->choice, left < 60 ? left : 60) : left;
     if (client->shut || !next)
         return;
     ssize_t count = send(client->fd, life->bytes + client->sent, next, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -151,7 +130,7 @@ static void step(struct life *life) {
         serve(&life->app, &life->app.requests[choose(&life->choice, MOST_AT_ONCE)]);
     else
         speak(&life->app, life->app.sockets[choose(&life->choice, MOST_AT_ONCE)]);
-    if (chance(life, 2))
+    if (one_in(&life->choice, 2))
         (void)poll_once(life);
     verify();
 }
@@ -171,17 +150,13 @@ static void end(struct life *life) {
     for (int at = 0; at < CLIENTS; at++)
         if (life->clients[at].fd != NOBODY)
             leave(&life->clients[at]);
-    bool closed = chance(life, 4);
+    bool closed = one_in(&life->choice, 4);
     if (closed)
         (void)ss_listener_close(loop, life->listener);
     settle(life);
     ss_loop_set_clock(loop, ss_loop_now(loop) + 1000 * SS_SECOND); /* what lingers is given up */
     settle(life);
-    ss_counts(loop, counts);
-    must(!counts[SS_COUNT_CONNECTIONS] && !counts[SS_COUNT_REQUESTS] && !counts[SS_COUNT_BUFFERS] &&
-             !counts[SS_COUNT_QUEUED_BYTES] && !counts[SS_COUNT_HELD_BYTES] && !counts[SS_COUNT_TLS] &&
-             !counts[SS_COUNT_FILES],
-         "nothing is left of them");
+    nothing_is_left();
     for (int at = 0; at < SESSIONS; at++)
         must(closed || !life->cipher.sessions[at].handle, "the end of each session of TLS was told");
     (void)ss_listener_close(loop, life->listener);
@@ -200,9 +175,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     life = (struct life){.choice = choice_of(data, size)};
     life.cipher = (struct cipher){.loop = loop, .choice = &life.choice};
     life.app = (struct application){.loop = loop, .choice = &life.choice, .file = file_fd};
-    if (chance(&life, 2)) {
+    if (one_in(&life.choice, 2)) {
         life.app.cipher = &life.cipher;
-        life.length = chance(&life, 8) ? 0 : HELLO; /* or it has to be in the input */
+        life.length = one_in(&life.choice, 8) ? 0 : HELLO; /* or it has to be in the input */
     }
     memcpy(life.bytes + life.length, data, size);
     life.length += size;

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "choice.h"
 #include "exact.h"
 
 enum { MAX_FILES = 4096, MAX_FILE = 64 * 1024, MAX_MUTATIONS = 4 };
@@ -70,16 +71,8 @@ static void load_folder(const char *folder) {
         free(entries);
 }
 
-/* xorshift64: good enough to choose bytes, and the same on every machine. */
-static size_t choose(uint64_t *state, size_t count) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return (size_t)(*state % count);
-}
-
 /* Overwrites, inserts, deletes, cuts, or takes a stretch from another file. */
-static size_t mutate_once(uint64_t *state, char *bytes, size_t length, size_t capacity) {
+static size_t mutate_once(struct choice *state, char *bytes, size_t length, size_t capacity) {
     static const char likely[] = "\r\n\t :,;=\"\\/*0159aAfFxX%#@[]\x7f\x80\xff\0"; /* the final NUL counts */
     size_t at = choose(state, length + 1);
     char byte = choose(state, 4) ? likely[choose(state, sizeof likely)] : (char)choose(state, 256);
@@ -114,7 +107,7 @@ static size_t mutate_once(uint64_t *state, char *bytes, size_t length, size_t ca
 
 static void run_mutations(unsigned long count, uint64_t seed) {
     static char bytes[MAX_FILE];
-    uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1; /* xorshift may not start at zero */
+    struct choice state = {seed * UINT64_C(0x9e3779b97f4a7c15) | 1}; /* xorshift may not start at zero */
     for (unsigned long done = 0; done < count; done++) {
         const struct input *from = &corpus[choose(&state, corpus_count)];
         size_t length = from->length;

@@ -21,14 +21,9 @@ from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.signal_functions import native_sleep
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.event import Event
+from tests.support.garbage import Garbage
 from tests.support.server import eventually
-
-
-def in_thread(function: Callable[[], object]) -> None:
-    thread = threading.Thread(target=function)
-    thread.start()
-    thread.join(timeout=20)
-    assert not thread.is_alive()
+from tests.support.threads import in_thread
 
 
 def open_descriptors() -> int:
@@ -75,17 +70,6 @@ def test_a_thread_that_waited_leaves_neither_hub_nor_runners_behind() -> None:
         in_thread(function)
     gc.collect()
     assert len(left) == 10 and {each() for each in left} == {None}
-
-
-class Garbage:
-    """Freed by the next collection, which then calls the function."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self.function = function
-        self.me = self
-
-    def __del__(self) -> None:
-        self.function()
 
 
 def collect_in(call: Callable[[], object]) -> None:

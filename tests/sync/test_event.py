@@ -11,6 +11,7 @@ import pytest
 from streamserve import Greenlet, Timeout, get_hub, iwait, joinall, sleep, spawn, wait
 from streamserve.errors import BlockingSwitchOutError
 from streamserve.sync.event import Event
+from tests.support.garbage import Garbage
 from tests.support.threads import PATIENCE, begin, crew, disturbed, in_thread, in_threads, until
 
 
@@ -273,17 +274,6 @@ def test_a_signal_handler_sets_it(by_thread: bool) -> None:
             sender.join()
     finally:
         signal.signal(signal.SIGUSR2, before)
-
-
-class Garbage:
-    """A cycle whose collection does something."""
-
-    def __init__(self, action: object) -> None:
-        self.action = action
-        self.itself = self
-
-    def __del__(self) -> None:
-        self.action()
 
 
 def test_a_finalizer_sets_it() -> None:

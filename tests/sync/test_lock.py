@@ -13,6 +13,7 @@ import pytest
 from streamserve import Greenlet, Timeout, get_hub, joinall, sleep, spawn, wait
 from streamserve.errors import BlockingSwitchOutError
 from streamserve.sync.lock import BoundedSemaphore, DummySemaphore, Lock, RLock, Semaphore
+from tests.support.garbage import Garbage
 from tests.support.threads import PATIENCE, begin, crew, disturbed, in_thread, in_threads, until
 
 KINDS: list[Callable[[], Any]] = [Semaphore, BoundedSemaphore, Lock, RLock]
@@ -416,17 +417,6 @@ def test_kills_and_timeouts_lose_and_double_nothing(kind: Callable[[], Any], res
     in_threads([disturbed(thread)] * 3)
     assert not lock.locked() and lock.linkcount() == 0
     assert lock.acquire(False)
-
-
-class Garbage:
-    """A cycle whose collection does something."""
-
-    def __init__(self, action: Callable[[], object]) -> None:
-        self.action = action
-        self.itself = self
-
-    def __del__(self) -> None:
-        self.action()
 
 
 @pytest.mark.parametrize("kind", KINDS)
