@@ -11,34 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from streamserve import signal_handler
-from streamserve.loop import fork_mask
-from streamserve.loop.signals import SignalHandler
+from streamserve.loop.fork_mask import handlers
 
 __all__ = ["on_signal"]
-
-_handlers: list[SignalHandler] = []
 
 
 def on_signal(number: int, function: Callable[..., Any], *args: Any) -> Callable[[], None]:
     """Calls the function in a new greenlet when the signal arrives in this process; returns what ends that."""
     handler = signal_handler(number, function, *args)
-    _handlers.append(handler)
-    fork_mask.numbers.append(number)
+    handlers.append(handler)
 
     def cancel() -> None:
         handler.cancel()
-        if handler in _handlers:  # not in a child
-            _handlers.remove(handler)
-            fork_mask.numbers.remove(number)
+        if handler in handlers:  # not in a child
+            handlers.remove(handler)
 
     return cancel
-
-
-def _give_back() -> None:
-    handlers, _handlers[:] = _handlers[:], ()
-    fork_mask.numbers.clear()
-    for handler in reversed(handlers):
-        handler.cancel()
-
-
-fork_mask.in_child.append(_give_back)

@@ -4,9 +4,11 @@ A thread that ends takes its hub along; a child of fork has one thread, and keep
 that thread's hub, with a fresh loop.
 
 A hub is found by its thread's locals, not by its number, which the next thread has
-again. While a thread ends, what is freed with its locals may still ask for a hub: one
-that were put into the locals now would never be freed. The thread's first greenlet
-holds it, which ends last.
+again; by that only where the locals were lost (`_lost_hub`).
+
+While a thread ends, what is freed with its locals may still ask for a hub: one that
+were put into the locals now would never be freed. The thread's first greenlet holds it,
+which ends last.
 """
 
 from __future__ import annotations

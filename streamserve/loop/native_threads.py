@@ -16,7 +16,7 @@ import threading
 from _thread import TIMEOUT_MAX, RLock, _count, allocate_lock, get_ident, get_native_id, start_new_thread
 from _thread import _local as thread_local
 
-from streamserve.loop.fork_mask import in_child as in_child  # for what it does, before any other hook of forks
+from streamserve.loop.fork_mask import handlers as handlers  # for what it does, before other hooks of forks
 
 __all__ = [
     "TIMEOUT_MAX",
