@@ -14,6 +14,7 @@ from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError
 from streamserve.green import socket as green_socket
 from streamserve.loop.joining import sleep
+from tests.support.logs import log_with
 from tests.support.process import ServedCommand
 from tests.support.server import eventually
 from tests.support.tls import Authority, TlsClient
@@ -270,7 +271,7 @@ def test_over_tls_it_says_what_to_do_instead(serve: Serve, tmp_path: Path, caplo
     with TlsClient(server.addresses[0], authority.trust()) as client:
         client.send(OFFER + b"\r\n")
         assert client.response().status == 500
-    assert "a connection of TLS has no raw socket: use environ['wsgi.websocket']" in caplog.text
+    log_with(caplog, "a connection of TLS has no raw socket: use environ['wsgi.websocket']")
 
 
 # ---- what runs on it

@@ -11,7 +11,8 @@ from streamserve.loop.waiter import Waiter
 from streamserve.settings import Settings
 from streamserve.wsgi import WSGIServer
 from tests.support.client import Client
-from tests.support.server import Running, eventually
+from tests.support.logs import log_with
+from tests.support.server import Running
 from tests.wsgi.conftest import Serve
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -41,10 +42,8 @@ def refused(server: WSGIServer, source: str, caplog: pytest.LogCaptureFixture) -
         client.send(FOUR_FIELDS)
         assert client.response().status == 431
 
-    def line() -> str:
-        return "".join(record.message for record in caplog.records if record.message.startswith(source))
-
-    return str(eventually(line, "a line"))
+    (line,) = [line for line in log_with(caplog, source).splitlines() if line.startswith(source)]
+    return line
 
 
 def test_each_names_its_own_limit_also_when_another_one_was_closed(
