@@ -49,6 +49,13 @@ def test_what_failed_by_an_assertion_runs_once_more_and_nothing_else(tmp_path: P
     assert second.splitlines()[-1].startswith("=") and "1 passed" in second.splitlines()[-1]
 
 
+@pytest.mark.parametrize("line", ["[][0]", "{}['x']", "(one,) = []", "(one,) = [1, 2]", "print.text"])
+def test_a_line_of_the_test_that_took_what_is_not_there_is_as_an_assertion(tmp_path: Path, line: str) -> None:
+    fails_once = FAILS_ONCE.replace("    assert ", "    if not ") + f": {line}"
+    done = ran(tmp_path, fails_once.replace("\n: ", ": "), by_make=False)
+    assert (done.returncode, "Again, what failed:" in done.stdout) == (0, True), done
+
+
 @either_way
 def test_what_fails_twice_fails(tmp_path: Path, by_make: bool) -> None:
     done = ran(tmp_path, "def test_fails(): assert 1 == 2", by_make=by_make)
@@ -67,6 +74,8 @@ def test_fails():
     "a silent exit": "import os\ndef test_leaves(): os._exit(1)",
     "a hang": "import threading\ndef test_fails(): assert 0\ndef test_hangs(): threading.Event().wait()",
     "an error": "def test_raises(): raise TimeoutError",
+    "an error of another kind": "def test_raises(): int('x')",
+    "a lookup outside of the test": "import collections\ndef test_raises(): collections.ChainMap()['x']",
     "an error of a fixture": """
 import pytest
 @pytest.fixture
