@@ -1,5 +1,6 @@
 """What every test gets without asking, and the servers that it may ask for."""
 
+import os
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ from streamserve.loop.native_threads import thread_serves, thread_works
 from tests.support.servers.fixtures import mariadb, postgres, redis
 
 __all__ = ["mariadb", "postgres", "redis"]
+
+# On a machine that stands still for a second the warning would be amid what a program writes. Its own tests set it.
+os.environ.setdefault("STREAMSERVE_BLOCK_WARNING", "0")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts what runs in its background like that, and children inherit it: the servers that tests stop

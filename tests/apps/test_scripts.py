@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "streamserve", "run", "app.py"],
                 cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "STREAMSERVE_BLOCK_WARNING": "0"},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
