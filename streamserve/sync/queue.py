@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heappushpop
 from queue import Empty, Full
 from typing import Any
 
@@ -14,6 +14,7 @@ from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.sync.channel import Channel
 from streamserve.sync.line import park_within
+from streamserve.sync.section import Chooser, Getter, Turn
 from streamserve.sync.simple_queue import SimpleQueue
 from streamserve.sync.storage import ShutDown
 
@@ -111,15 +112,55 @@ class Queue(SimpleQueue):
 JoinableQueue = Queue
 
 
-class PriorityQueue(Queue):
+class _Ordered(Queue):
+    """A queue that gives the best item first; those who waited take the best of what is there when they run."""
+
+    __slots__ = ("_given",)
+    _storage_is_ours = True
+
+    def __init__(self, maxsize: int | None = None, items: Iterable[Any] = ()) -> None:
+        self._given: deque[Turn] = deque()
+        super().__init__(maxsize, items)
+
+    def _init(self, maxsize: int) -> None:
+        self.queue = []
+
+    def _new_getter(self, kind: type[Getter]) -> Turn:
+        if kind is not Getter or not self._stock:
+            return super()._new_getter(kind)
+        turn = Chooser(get_hub())
+        turn.given = self._given
+        return turn
+
+    def _choose(self, turn: Turn, later: list[Turn]) -> Any:
+        """What the turn takes: its own item, one of those who were given theirs later, or one of the queue."""
+        raise NotImplementedError
+
+    def _best(self, turn: Turn) -> Any:
+        if type(turn) is not Chooser:
+            return turn.item
+        entered = self._enter()
+        try:
+            later = self._leave_given(turn)
+            # This thread may be inside already, further out: what is there may be half done.
+            return self._choose(turn, later) if entered else turn.item
+        finally:
+            if entered:
+                self._leave()
+
+    def _leave_given(self, turn: Turn) -> list[Turn]:
+        """The turn's item is its own from here on. Returns who was given one later and has not run since."""
+        turns = [*self._given]
+        self._given.remove(turn)
+        return turns[turns.index(turn) + 1 :]
+
+
+class PriorityQueue(_Ordered):
     """A queue that gives the least item first."""
 
     __slots__ = ()
     _storage_is_atomic = False
     _storage_is_ours = True
-
-    def _init(self, maxsize: int) -> None:
-        self.queue = []
 
     def _put(self, item: Any) -> None:
         heappush(self.queue, item)
@@ -127,14 +168,17 @@ class PriorityQueue(Queue):
     def _get(self) -> Any:
         return heappop(self.queue)
 
-    def _best(self, item: Any) -> Any:
-        if not self._enter():
-            return item
-        try:
-            self._put(item)
-            return self._get()
-        finally:
-            self._leave()
+    def _choose(self, turn: Turn, later: list[Turn]) -> Any:
+        for other in later:
+            # Comparing may call functions of the items, and those let the other one run.
+            if other.item < turn.item and other in self._given:
+                other.item, turn.item = turn.item, other.item
+        return heappushpop(self.queue, turn.item)
+
+    def _put_back(self, turn: Turn) -> None:
+        if type(turn) is Chooser:
+            self._leave_given(turn)
+        super()._put_back(turn)
 
     # The short ways of the two ends: comparing items may call functions of theirs, so both are inside the section.
 
@@ -169,45 +213,39 @@ class PriorityQueue(Queue):
                 self._owner = 0
 
 
-class LifoQueue(Queue):
+class LifoQueue(_Ordered):
     """A queue that gives the youngest item first."""
 
-    __slots__ = ("_older",)
+    __slots__ = ()
     _storage_is_ours = True
 
-    def _init(self, maxsize: int) -> None:
-        self.queue = []
-        self._older = 0  # how many at the bottom `_best` put back
-
     def _get(self) -> Any:
-        item = self.queue.pop()
-        if not self.queue:
-            self._older = 0
-        return item
+        return self.queue.pop()
 
     def _peek(self) -> Any:
         return self.queue[-1]
 
-    def _best(self, item: Any) -> Any:
-        if not self._stock or not self._enter():
-            return item
+    def _choose(self, turn: Turn, later: list[Turn]) -> Any:
+        self._take_youngest(turn, later)
         try:
-            # The queue was empty when the item was taken: what is there came later, but for the items of getters that
-            # waited before this one.
-            older = min(self._older, len(self.queue))
-            if older == len(self.queue):
-                return item
             best = self.queue.pop()
-            self.queue.insert(older, item)
-            self._older = older + 1
-            return best
-        except IndexError:  # a finalizer or a signal's function was here
-            return item
-        finally:
-            self._leave()
+        except IndexError:
+            return turn.item
+        self.queue.insert(0, turn.item)  # whoever was given an item found the queue empty: what is there came later
+        return best
 
-    def _put_back(self, item: Any) -> None:
-        self._put(item)
+    def _take_youngest(self, turn: Turn, later: list[Turn]) -> None:
+        """Exchanges its item with each of the later ones, so that theirs stay in the order in which they came."""
+        for other in later:
+            if other in self._given:
+                other.item, turn.item = turn.item, other.item
+
+    def _put_back(self, turn: Turn) -> None:
+        if type(turn) is not Chooser:
+            self._put(turn.item)
+            return
+        self._take_youngest(turn, self._leave_given(turn))
+        self.queue.insert(0, turn.item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Removes the youngest item and returns it; see `Queue.get`."""

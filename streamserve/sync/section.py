@@ -40,6 +40,14 @@ class Getter(Turn):
     peeks = False
 
 
+class Chooser(Getter):
+    """A Getter that may exchange what it was given, until it runs, for something better."""
+
+    __slots__ = ("given",)
+    given: deque[Turn]
+    """Where its queue keeps those that were given something and have not run since, the first to run first."""
+
+
 class Failure:
     """What a Turn is given instead of an item when it has waited in vain."""
 

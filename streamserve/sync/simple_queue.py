@@ -15,7 +15,7 @@ from greenlet import getcurrent
 
 from streamserve.loop.hubs import get_hub, hub_of_thread
 from streamserve.loop.native_threads import get_ident
-from streamserve.sync.section import Failure, Getter, Turn, first_waiting
+from streamserve.sync.section import Chooser, Failure, Getter, Turn, first_waiting
 from streamserve.sync.storage import ShutDown, Storage
 
 
@@ -200,7 +200,7 @@ class SimpleQueue(Storage):
             raise item.error
         return item
 
-    def _get_inside(self, block: bool, timeout: float | None, kind: type[Getter | _Peeker] = Getter) -> Any:
+    def _get_inside(self, block: bool, timeout: float | None, kind: type[Getter] = Getter) -> Any:
         if block and timeout is not None and timeout < 0:
             raise ValueError("'timeout' must be a non-negative number")
         turn: Turn
@@ -224,18 +224,21 @@ class SimpleQueue(Storage):
             raise Empty
         if type(turn.item) is Failure:
             raise turn.item.error
-        return turn.item if kind.peeks else self._best(turn.item)
+        return turn.item if kind.peeks else self._best(turn)
 
-    def _best(self, item: Any) -> Any:
+    def _best(self, turn: Turn) -> Any:
         """What a getter takes that waited and was given an item: a better one may have come since."""
-        return item
+        return turn.item
 
-    def _queue_getter(self, block: bool, timeout: float | None, kind: type[Getter | _Peeker]) -> Turn:
+    def _queue_getter(self, block: bool, timeout: float | None, kind: type[Getter]) -> Turn:
         if not _may_wait(block, timeout):
             raise Empty
-        turn = kind(get_hub())
+        turn = self._new_getter(kind)
         self._getters.append(turn)
         return turn
+
+    def _new_getter(self, kind: type[Getter]) -> Turn:
+        return kind(get_hub())
 
     # ---- matching, inside the section
 
@@ -279,6 +282,8 @@ class SimpleQueue(Storage):
         else:
             try:
                 turn.item = self._peek() if type(turn) is _Peeker else self._get()
+                if type(turn) is Chooser:
+                    turn.given.append(turn)
             except BaseException as error:
                 if self._plain:  # likewise
                     self._getters.appendleft(turn)
@@ -287,11 +292,10 @@ class SimpleQueue(Storage):
         turn.wake_threadsafe()
 
     def _pass_on(self, turn: Turn) -> None:
-        item, turn.item = turn.item, None
-        if type(turn) is Getter and type(item) is not Failure:
+        if isinstance(turn, Getter) and not turn.peeks and type(turn.item) is not Failure:
             entered = self._enter()
             try:
-                self._put_back(item)
+                self._put_back(turn)
             finally:
                 if entered:
                     self._leave()

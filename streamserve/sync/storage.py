@@ -86,8 +86,9 @@ class Storage(Section):
     def _qsize(self) -> int:
         return len(self.queue)
 
-    def _put_back(self, item: Any) -> None:
-        """Takes an item back that was given to a greenlet which has been killed."""
+    def _put_back(self, turn: Turn) -> None:
+        """Takes back what was given to a greenlet which has been killed."""
+        item, turn.item = turn.item, None
         if self._plain:
             self.queue.appendleft(item)
         else:

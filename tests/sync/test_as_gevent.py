@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamserve import Greenlet, Timeout, sleep, spawn
+from streamserve import Greenlet, Timeout, joinall, sleep, spawn
 from streamserve.pool.group import Group, Pool, PoolFull
 from streamserve.sync.queue import Channel, JoinableQueue, LifoQueue, PriorityQueue, Queue
 
@@ -57,6 +57,29 @@ def test_a_getter_that_waited_gets_the_best_of_what_was_put(kind: Any, best: int
     assert getter.get() == best
     assert sorted([best, queue.get(), queue.get()]) == [1, 2, 3]
     assert queue.unfinished_tasks == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"), [(PriorityQueue, [0, 1, 2, 3]), (LifoQueue, [2, 1, 0, 3]), (Queue, [3, 0, 1, 2])]
+)
+@pytest.mark.parametrize("getters", [1, 2, 3, 4])
+@pytest.mark.parametrize("killed", [None, 0, 1, 3])
+def test_of_many_that_waited_the_first_gets_the_best(
+    kind: Any, order: list[int], getters: int, killed: int | None
+) -> None:
+    """As if they came only now: they are woken by what was put, but choose when they run."""
+    queue = kind()
+    got: list[int] = []
+    waiting = [spawn(lambda: got.append(queue.get())) for _ in range(getters)]
+    sleep(0)
+    for item in (3, 0, 1, 2):
+        queue.put(item)
+    if killed is not None and killed < getters:
+        waiting[killed].kill()  # it may have run before
+    joinall(waiting)
+    assert len(got) >= getters - (killed is not None)
+    assert [*got, *(queue.get() for _ in range(4 - len(got)))] == order
+    assert not queue.qsize() and not getattr(queue, "_given", None)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
