@@ -4,6 +4,9 @@ python-socketio looks through every payload for bytes before it encodes it, and 
 the encoder meets them: it asks what to do with a value that is none of JSON's, and only then is it known that there are
 attachments. Encoder and scanner are the standard library's, made once.
 
+Another module's `dumps` may have a use of its own for that question (Flask's writes dates so), or ask none. So it is
+called as python-socketio calls it, and the bytes are taken out before. Only orjson is asked as the standard library is.
+
 An attachment's place is `{"_placeholder":true,"num":n}` (socket.io-protocol, "Packet encoding").
 """
 
@@ -85,8 +88,10 @@ class JsonCodec:
         self.standard = module in (None, json, engineio_json)
         self._loads: Callable[[Any], Any] | None = None
         self._dumps: Callable[..., Any] | None = None
+        self._asks = False
         if not self.standard:
             self._dumps, self._loads = _compact(module), module.loads
+            self._asks = getattr(module, "__name__", "") == "orjson"
             self.encode, self.scan = self._encode_by_module, self._scan_by_module
 
     # ---- out
@@ -102,8 +107,9 @@ class JsonCodec:
             return self.encode(data), []
         except Attached:
             return self._with_attachments(data)
-        except RecursionError:
-            return json.dumps(data, separators=_SEPARATORS), []  # says what is wrong: it contains itself, or is deep
+        except RecursionError:  # the encoder says what is wrong: it contains itself, or is deep
+            dumps = self._dumps or partial(json.dumps, separators=_SEPARATORS)
+            return _text(dumps(data)), []
 
     def _with_attachments(self, data: Any) -> tuple[str, list[bytes]]:
         attachments: list[bytes] = []
@@ -115,12 +121,18 @@ class JsonCodec:
             return {"_placeholder": True, "num": len(attachments) - 1}
 
         if self._dumps is not None:
-            return _text(self._dumps(data, default=place)), attachments
+            if self._asks:
+                return _text(self._dumps(data, default=place)), attachments
+            return _text(self._dumps(_with_places(data, place))), attachments
         return json.dumps(_finite(data), separators=_SEPARATORS, default=place), attachments
 
     def _encode_by_module(self, data: Any) -> str:
         assert self._dumps is not None
-        return _text(self._dumps(data, default=_refuse))
+        if self._asks:
+            return _text(self._dumps(data, default=_refuse))
+        if _has_bytes(data):
+            raise Attached
+        return _text(self._dumps(data))
 
     # ---- in
 
@@ -130,9 +142,9 @@ class JsonCodec:
         Raises:
             MalformedPayload: it is none, is nested too deep, or has an integer of over MOST_DIGITS digits.
         """
+        if self._loads is not None:
+            return self._loads_by_module(text)
         try:
-            if self._loads is not None:
-                return self._loads(text)
             if len(text) > MOST_DIGITS and _RUN.search(text[::_EVERY]):
                 return json.loads(text, parse_int=_checked_int, parse_constant=_no_constant)
             value, end = self.scan(text, 0)
@@ -142,17 +154,43 @@ class JsonCodec:
             raise MalformedPayload(f"behind the JSON {text[:20]!r} there is more")
         return value
 
+    def _loads_by_module(self, text: str) -> Any:
+        assert self._loads is not None
+        try:
+            return self._loads(text)
+        except Exception as error:  # whatever a module raises: the text is the client's
+            raise MalformedPayload(f"{text[:20]!r} is no JSON: {error}") from None
+
     def _scan_by_module(self, text: str, _: int) -> tuple[Any, int]:
         return self.loads(text), len(text)
 
 
 def _compact(module: Any) -> Callable[..., Any]:
-    """The module's dumps, without spaces: orjson's has none, and does not know the argument."""
+    """The module's dumps, without spaces: some have none, as orjson, and do not know the argument."""
     try:
-        module.dumps([], separators=_SEPARATORS, default=_refuse)
+        module.dumps([], separators=_SEPARATORS)
     except TypeError:
         return module.dumps  # type: ignore[no-any-return]
     return partial(module.dumps, separators=_SEPARATORS)
+
+
+def _has_bytes(data: Any) -> bool:
+    if isinstance(data, dict):
+        return any(map(_has_bytes, data.values()))
+    if isinstance(data, (list, tuple)):
+        return any(map(_has_bytes, data))
+    return isinstance(data, (bytes, bytearray))
+
+
+def _with_places(data: Any, place: Callable[[Any], Any]) -> Any:
+    """With places for attachments where the bytes are; what is none of JSON's stays, for the module to write."""
+    if isinstance(data, (bytes, bytearray)):
+        return place(data)
+    if isinstance(data, dict):
+        return {key: _with_places(value, place) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_with_places(value, place) for value in data]
+    return data
 
 
 def _text(encoded: Any) -> str:

@@ -3,8 +3,11 @@
 import json
 import math
 import random
+from datetime import date
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -85,8 +88,8 @@ def test_a_long_integer_is_found_wherever_it_stands() -> None:
 
 
 def test_another_module_may_give_bytes_and_need_not_know_separators() -> None:
-    def dumps(value: Any, default: Any) -> bytes:
-        return json.dumps(value, separators=(",", ":"), default=default).encode()
+    def dumps(value: Any) -> bytes:
+        return json.dumps(value, separators=(",", ":")).encode()
 
     codec = JsonCodec(SimpleNamespace(dumps=dumps, loads=json.loads))
     assert codec.dumps(["a", b"b"]) == ('["a",{"_placeholder":true,"num":0}]', [b"b"])
@@ -94,3 +97,75 @@ def test_another_module_may_give_bytes_and_need_not_know_separators() -> None:
     assert codec.loads("[1]") == [1]
     spaced = JsonCodec(SimpleNamespace(dumps=json.dumps, loads=json.loads))
     assert spaced.dumps([1, 2]) == ("[1,2]", [])
+
+
+class _Textual(json.JSONEncoder):
+    def default(self, o: Any) -> str:
+        return str(o)
+
+
+def _positional(*args: Any, **options: Any) -> str:
+    return json.dumps(*args, **{**options, "default": str})
+
+
+MODULES = {
+    "a class of encoder": SimpleNamespace(dumps=partial(json.dumps, cls=_Textual), loads=json.loads),
+    "a default": SimpleNamespace(dumps=lambda data, **options: json.dumps(data, default=str, **options), loads=1),
+    "separators only": SimpleNamespace(
+        dumps=lambda data, separators=None: json.dumps(data, separators=separators, default=str), loads=1
+    ),
+    "any arguments": SimpleNamespace(dumps=_positional, loads=json.loads),
+}
+DAY = date(2020, 1, 1)
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+def test_what_another_encoder_can_write_it_writes_itself(module: Any) -> None:
+    codec = JsonCodec(module)
+    assert codec.dumps([DAY, {"a": (DAY, UUID(int=1))}]) == (
+        f'["2020-01-01",{{"a":["2020-01-01","{UUID(int=1)}"]}}]',
+        [],
+    )
+    place = '{"_placeholder":true,"num":%d}'
+    assert codec.dumps([DAY, {"b": (b"x", DAY), "c": bytearray(b"y")}]) == (
+        f'["2020-01-01",{{"b":[{place % 0},"2020-01-01"],"c":{place % 1}}}]',
+        [b"x", b"y"],
+    )
+
+
+def test_the_json_of_flask_writes_what_it_writes_elsewhere() -> None:
+    flask = pytest.importorskip("flask")
+    codec = JsonCodec(flask.json)
+    text = '{"t":"Wed, 01 Jan 2020 00:00:00 GMT"}'
+    assert codec.dumps({"t": DAY}) == (text, [])
+    with flask.Flask("app").app_context():
+        assert codec.dumps([b"x", {"t": DAY}]) == (f'[{{"_placeholder":true,"num":0}},{text}]', [b"x"])
+
+
+def test_orjson_finds_bytes_by_itself() -> None:
+    asked: list[Any] = []
+
+    def dumps(data: Any, default: Any = None) -> bytes:
+        asked.append(default)
+        return json.dumps(data, separators=(",", ":"), default=default).encode()
+
+    codec = JsonCodec(SimpleNamespace(__name__="orjson", dumps=dumps, loads=json.loads))
+    asked.clear()
+    assert codec.dumps([1, {"a": b"x"}]) == ('[1,{"a":{"_placeholder":true,"num":0}}]', [b"x"])
+    assert len(asked) == 2 and all(asked)
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+def test_what_contains_itself_is_an_error_of_the_module(module: Any) -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises((ValueError, RecursionError)):
+        JsonCodec(module).dumps(loop)
+
+
+def test_whatever_another_module_raises_the_text_is_malformed() -> None:
+    def loads(_: str) -> Any:
+        raise LookupError("what a parser of others raises")
+
+    with pytest.raises(MalformedPayload, match="what a parser of others raises"):
+        JsonCodec(SimpleNamespace(dumps=json.dumps, loads=loads)).loads("[")
