@@ -43,6 +43,11 @@ class Forker:
             return greenlet._runner
         return None if greenlet.dead else greenlet
 
+    @property
+    def ended(self) -> bool:
+        """Whether the greenlet that called fork has ended."""
+        return self._raw() is None
+
     def exit(self, error: SystemExit) -> None:
         """A request has raised this; ends the process if it is the one whose handler called fork."""
         if self._raw() is _current():

@@ -224,7 +224,8 @@ class Hub(RawGreenlet, Interruption, FailureReports):
                 waiter.wake(True)
             waiters.clear()
             return
-        if others_may_wake() or may_wake():
+        # The child of a fork is over when the greenlet that forked has ended, be there functions of signals or not.
+        if others_may_wake() or (may_wake() and not (self.forker is not None and self.forker.ended)):
             self._poll(RECHECK)
             return
         if self.ready or self._loop.other_threads:  # of a thread that has ended since we looked

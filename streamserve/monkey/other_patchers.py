@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any
 
+from greenlet import getcurrent
+
 from streamserve.loop.imports import after_import
 
 __all__ = ["leave_out_others"]
@@ -34,7 +36,32 @@ def leave_out_others() -> None:
     for name in ("psycogreen.gevent", "psycogreen.eventlet"):
         after_import(name, lambda module: _replace(module, "patch_psycopg"))
     after_import("gevent.hub", lambda module: _tell_of_loop(module.Hub, "gevent"))
-    after_import("eventlet.hubs.hub", lambda module: _tell_of_loop(module.BaseHub, "eventlet"))
+    after_import("eventlet.hubs.hub", _adapt_eventlet)
+
+
+def _adapt_eventlet(module: ModuleType) -> None:
+    _tell_of_loop(module.BaseHub, "eventlet")
+    _keep_parents(module.BaseHub)
+
+
+def _keep_parents(hub: Any) -> None:
+    """Gives a greenlet that waited in eventlet's loop its parent back.
+
+    eventlet makes its loop the parent of whoever waits in it. When one of this package's greenlets ends like that,
+    eventlet's loop goes on instead of this one, and sleeps for ever.
+    """
+    switch: Callable[[Any], Any] = hub.switch
+
+    def keeping(self: Any) -> Any:
+        current = getcurrent()
+        parent = current.parent
+        try:
+            return switch(self)
+        finally:
+            if parent is not None and current.parent is not parent:
+                current.parent = parent
+
+    hub.switch = keeping
 
 
 def _leave_out_gevent(module: ModuleType) -> None:

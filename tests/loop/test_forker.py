@@ -46,11 +46,20 @@ def test_the_child_ends_with_the_greenlet_that_forked(what: str) -> None:
     assert run_program(f"{START}\nfollow(spawn(fork({child})))").stdout.splitlines() == lines
 
 
+@pytest.mark.parametrize("what", ["returns", "goes on"])
+def test_a_signal_function_keeps_no_child_whose_greenlet_has_ended(what: str) -> None:
+    child, lines = FORK[what]
+    program = f"{START}\nimport signal\nsignal.signal(signal.SIGUSR2, lambda *a: None)\nfollow(spawn(fork({child})))"
+    assert run_program(program).stdout.splitlines() == lines
+
+
 def test_a_patched_thread_that_forks_is_the_only_one_of_the_child() -> None:
     program = f"""
 from streamserve.monkey import patch_all
 patch_all()
 {START}
+import signal
+signal.signal(signal.SIGUSR2, lambda *a: None)
 for child in (lambda: None, lambda: sys.exit(3)):
     event.clear()
     thread = threading.Thread(target=fork(child))
@@ -66,6 +75,8 @@ def test_the_child_of_a_request_ends_with_it() -> None:
 import urllib.request
 from streamserve.monkey import patch_all
 patch_all()
+import signal
+signal.signal(signal.SIGUSR2, lambda *a: None)
 from streamserve.wsgi import WSGIServer
 def app(environ, start_response):
     pid = os.fork()

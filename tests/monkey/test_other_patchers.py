@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,34 @@ def test_loop_of_another_package_is_told_where_it_begins(tmp_path: Path, package
     assert result.returncode == 0
     assert result.stderr.count(f"{package}'s own loop is used in {tmp_path}/script.py, line 1: ") == 1
     assert result.stderr.count("own loop") == 1
+
+
+EVENTLET_WAITS = """
+import eventlet
+def wait(path):
+    if path == "/sleep":
+        eventlet.sleep(0.01)
+    elif path == "/spawn":
+        eventlet.spawn(int).wait()
+    else:
+        queue = eventlet.Queue()
+        eventlet.spawn_n(queue.put, 1)
+        queue.get()
+def app(environ, start_response):
+    wait(environ["PATH_INFO"])
+    start_response("200 OK", [])
+    return [b"waited"]
+"""
+
+
+def test_requests_that_wait_in_the_loop_of_eventlet_end_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "site_module.py").write_text(EVENTLET_WAITS)
+    with ServedCommand("site_module:app", cwd=tmp_path, PYTHONPATH=python_path()) as server:
+        for path in ["/sleep", "/spawn", "/queue"] * 4:
+            assert requests.get(server.url + path, timeout=60).text == "waited"
+        with ThreadPoolExecutor(6) as pool:
+            paths = [server.url + path for path in ("/sleep", "/spawn", "/queue")] * 4
+            assert {answer.text for answer in pool.map(partial(requests.get, timeout=60), paths)} == {"waited"}
 
 
 @pytest.mark.parametrize(
