@@ -93,7 +93,8 @@ def _tell_of_loop(hub: Any, package: str) -> None:
             _told.add((package, ""))
             _warn(
                 "%s's own loop is used in %s: whatever waits in it holds up every request, and what it spawns runs only"
-                " meanwhile; take spawn, sleep, Event, Queue and Pool from streamserve, which has gevent's names",
+                " meanwhile; streamserve has gevent's names: take spawn and sleep from there, Event and Queue from"
+                " streamserve.sync, Pool from streamserve.pool",
                 package, _caller(),
             )  # fmt: skip
         make(self, *arguments, **options)

@@ -1,5 +1,6 @@
 """Queues and channels where gevent's users expect more than one thing at a time."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,20 @@ import pytest
 from streamserve import Greenlet, Timeout, joinall, sleep, spawn
 from streamserve.pool.group import Group, Pool, PoolFull
 from streamserve.sync.queue import Channel, JoinableQueue, LifoQueue, PriorityQueue, Queue
+
+NAMES = {
+    "streamserve": "Greenlet GreenletExit Timeout getcurrent iwait joinall kill killall sleep spawn spawn_later wait",
+    "streamserve.sync": "AsyncResult Event BoundedSemaphore RLock Semaphore Channel Queue PriorityQueue LifoQueue Full",
+    "streamserve.pool": "Group Pool PoolFull ThreadPool",
+    "streamserve.sync.local": "local",
+}
+"""As docs/coming-from-gunicorn.md says; each is what gevent calls so."""
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_names_of_gevent_are_where_the_documents_say(module: str) -> None:
+    found = importlib.import_module(module)
+    assert [name for name in NAMES[module].split() if not callable(getattr(found, name, None))] == []
 
 
 def filled(kind: Any = Queue) -> Any:
