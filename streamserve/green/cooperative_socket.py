@@ -47,6 +47,19 @@ def _give_turn(side: Side) -> None:
         yield_turn(hub)
 
 
+def _has_room(buffer: Any, nbytes: Any) -> bool:
+    """Whether it is a buffer that something can be received into, and of that size."""
+    if nbytes.__class__ is not int or nbytes < 0:
+        return False
+    if buffer.__class__ is bytearray:
+        return nbytes <= len(buffer) > 0
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        return False
+    return not view.readonly and view.contiguous and nbytes <= view.nbytes > 0
+
+
 class CooperativeSocket(SendingSocket):
     """Mixed in before `socket.socket` or a subclass: its calls wait in the loop."""
 
@@ -114,18 +127,37 @@ class CooperativeSocket(SendingSocket):
                 side.credit -= 1
                 return result
 
+    def _read(self, call: Callable[..., Any], flags: int, *args: Any) -> Any:
+        """Receives in a way that is rare, or with arguments that the native socket may refuse, or that ask for nothing.
+
+        So where it would have to wait it is asked first: what it says to such arguments does not depend on data.
+        """
+        side = self._reader
+        if side.credit < 1 and side.drained == side.edges:
+            try:
+                result = call(self, *args)
+            except BlockingIOError:
+                if self._timeout == 0.0 or flags & _DONTWAIT:
+                    raise
+            else:
+                side.credit = 1  # there may be more
+                return result
+        return self._patiently(side, READ, call, flags, *args)
+
     # ---- receiving
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         side = self._reader
         data: bytes
         if flags:
-            data = self._patiently(side, READ, _recv, flags, size, flags | _DONTWAIT)
+            data = self._read(_recv, flags, size, flags | _DONTWAIT)
             return self._filled(data, size, flags) if flags & _WAITALL else data
         deadline = 0.0
         while True:
             credit = side.credit
             if credit < 1:
+                if size.__class__ is not int or size < 1:
+                    return self._read(_recv, 0, size, _DONTWAIT)
                 deadline = self._wait_for(side, READ, 0, deadline)
                 credit = side.credit
             seen = side.edges
@@ -148,12 +180,14 @@ class CooperativeSocket(SendingSocket):
         side = self._reader
         count: int
         if flags:
-            count = self._patiently(side, READ, _recv_into, flags, buffer, nbytes, flags | _DONTWAIT)
+            count = self._read(_recv_into, flags, buffer, nbytes, flags | _DONTWAIT)
             return count + self._fill([buffer], count, nbytes, flags)
         deadline = 0.0
         while True:
             credit = side.credit
             if credit < 1:
+                if not _has_room(buffer, nbytes):
+                    return self._read(_recv_into, 0, buffer, nbytes, _DONTWAIT)
                 deadline = self._wait_for(side, READ, 0, deadline)
                 credit = side.credit
             seen = side.edges
@@ -177,17 +211,18 @@ class CooperativeSocket(SendingSocket):
         return side.trusted is None and _unread(self._watcher.fd) == 0
 
     def recvfrom(self, size: int, flags: int = 0, /) -> Any:
-        data, address = self._patiently(self._reader, READ, _native.recvfrom, flags, size, flags | _DONTWAIT)
+        if size.__class__ is int and size > 0:
+            data, address = self._patiently(self._reader, READ, _native.recvfrom, flags, size, flags | _DONTWAIT)
+        else:
+            data, address = self._read(_native.recvfrom, flags, size, flags | _DONTWAIT)
         return (self._filled(data, size, flags) if flags & _WAITALL else data), address
 
     def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
-        count, address = self._patiently(
-            self._reader, READ, _native.recvfrom_into, flags, buffer, nbytes, flags | _DONTWAIT
-        )
+        count, address = self._read(_native.recvfrom_into, flags, buffer, nbytes, flags | _DONTWAIT)
         return count + self._fill([buffer], count, nbytes, flags), address
 
     def recvmsg(self, size: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-        result = self._patiently(self._reader, READ, _native.recvmsg, flags, size, ancbufsize, flags | _DONTWAIT)
+        result = self._read(_native.recvmsg, flags, size, ancbufsize, flags | _DONTWAIT)
         if flags & _WAITALL and not result[1]:
             return (self._filled(result[0], size, flags), *result[1:])
         return result
@@ -195,9 +230,7 @@ class CooperativeSocket(SendingSocket):
     def recvmsg_into(self, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         if flags & _WAITALL:
             buffers = list(buffers)
-        result = self._patiently(
-            self._reader, READ, _native.recvmsg_into, flags, buffers, ancbufsize, flags | _DONTWAIT
-        )
+        result = self._read(_native.recvmsg_into, flags, buffers, ancbufsize, flags | _DONTWAIT)
         if flags & _WAITALL and not result[1]:
             return (result[0] + self._fill(buffers, result[0], 0, flags), *result[1:])
         return result

@@ -698,3 +698,65 @@ def test_threads_of_their_own_use_one_socket_together(pair: Pair) -> None:
     reading = waiting(far.recv, 1)
     near.send(b"x")
     assert reading.get(timeout=20) == b"x"
+
+
+ANSWERED_AT_ONCE = {
+    "negative size": lambda near: near.recv(-1),
+    "no size": lambda near: near.recv(0),
+    "no number": lambda near: near.recv("x"),
+    "flags": lambda near: near.recv(-1, standard.MSG_PEEK),
+    "read-only": lambda near: near.recv_into(b"read-only"),
+    "no buffer": lambda near: near.recv_into(5),
+    "strided": lambda near: near.recv_into(memoryview(bytearray(8))[::2]),
+    "empty": lambda near: near.recv_into(bytearray()),
+    "too small": lambda near: near.recv_into(bytearray(4), 5),
+    "negative part": lambda near: near.recv_into(array("i", [1]), -1),
+    "read-only, flags": lambda near: near.recv_into(b"read-only", 0, standard.MSG_PEEK),
+    "from, negative": lambda near: near.recvfrom(-1),
+    "from, read-only": lambda near: near.recvfrom_into(b"read-only"),
+    "from, too small": lambda near: near.recvfrom_into(bytearray(4), 5),
+    "message, negative": lambda near: near.recvmsg(-1),
+    "message, ancillary": lambda near: near.recvmsg(5, -1),
+    "message, read-only": lambda near: near.recvmsg_into([b"read-only"]),
+    "message, no list": lambda near: near.recvmsg_into(5),
+}
+
+
+def outcome(call: Any, near: Any) -> Any:
+    try:
+        return call(near)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("case", ANSWERED_AT_ONCE)
+def test_what_needs_no_data_is_answered_at_once(pair: Pair, case: str) -> None:
+    """Bad arguments, and no room: also where there is nothing to receive, as the native socket does."""
+    call = ANSWERED_AT_ONCE[case]
+    native, other = standard.socketpair()
+    with native, other:
+        expected = outcome(call, native)
+    near, far = pair
+    far.send(b"abc")
+    assert near.recv(9) == b"abc"
+    asking = spawn(outcome, call, near)
+    sleep()
+    assert asking.ready() and asking.get() == expected
+    far.send(b"later")
+    assert near.recv(9) == b"later"
+
+
+def test_a_size_that_is_no_int_leaves_the_rest_to_be_read(pair: Pair) -> None:
+    class Size:
+        def __index__(self) -> int:
+            return 2
+
+    near, far = pair
+    far.send(b"a")
+    assert near.recv(9) == b"a"
+    asking = waiting(lambda: [near.recv(Size()), near.recv(Size()), near.recv(9)])
+    far.send(b"bcdef")
+    assert asking.get() == [b"bc", b"de", b"f"]
+    far.send(b"ghi")
+    assert near.recv(Size()) == b"gh"
+    assert near.recv(9) == b"i"
