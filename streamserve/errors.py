@@ -5,7 +5,7 @@
     │   └── AddressError          likewise: nothing can listen at an address
     ├── RemoteProtocolError       the peer on the wire
     │   └── HandshakeRefused      likewise: its handshake is none, or it may not have a WebSocket
-    ├── ClientGone                nobody: the client left while its response was sent
+    ├── ClientGoneWhileSending    nobody: the client left, and something was to be sent to it
     ├── WebSocketClosed           nobody: the connection has ended
     ├── LocalProtocolError        the application
     │   └── ResponseComplete      likewise: it writes on after the end
@@ -15,7 +15,9 @@
     ├── ConcurrentObjectUseError  the application: two greenlets wait on one thing
     └── InvalidThreadUseError     the application: an object of another thread's loop
 
-HubDestroyed stands apart: like every GreenletExit it ends a greenlet without being an error.
+Two stand apart, for they are no errors and `except Exception` does not see them. HubDestroyed, like every
+GreenletExit, ends a greenlet. ClientGone ends a request whose client has left, where it waits; each
+ClientGoneWhileSending is one too.
 Surfaces shaped like the standard library raise the standard library's errors, not these.
 """
 
@@ -25,6 +27,7 @@ __all__ = [
     "AddressError",
     "BlockingSwitchOutError",
     "ClientGone",
+    "ClientGoneWhileSending",
     "ConcurrentObjectUseError",
     "ConfigurationError",
     "HandshakeRefused",
@@ -41,7 +44,7 @@ __all__ = [
 
 
 class StreamserveError(Exception):
-    """The root: catch it to catch whatever streamserve itself raises."""
+    """The root: catch it to catch whatever streamserve itself raises, but what ends a greenlet or a request."""
 
 
 class ConfigurationError(StreamserveError):
@@ -96,11 +99,23 @@ class RemoteProtocolError(StreamserveError):
         return type(self), (self.message, self.status)
 
 
-class ClientGone(StreamserveError, ConnectionError):
-    """The client has left, or takes nothing of its response any more.
+class ClientGone(BaseException):
+    """The client has left: there is nobody to make a response for.
 
-    Raised where the application sends, and where its request waits for something else (the setting client_gone). It is
-    nobody's fault: stop, and let it pass.
+    Raised where its request waits for whatever it is (the setting client_gone). It is nobody's fault: free what is
+    held by `finally` or `with`, and let it pass; it is logged nowhere.
+
+    It is no Exception, as asyncio.CancelledError is none since Python 3.8: it says nothing of what was waited for. A
+    library that tries again when its own connection fails would otherwise take it for that, and send the request
+    that it was waiting for once more. `except ClientGone` catches it, and ClientGoneWhileSending.
+    """
+
+
+class ClientGoneWhileSending(ClientGone, StreamserveError, ConnectionError):
+    """The client has left, or takes nothing of its response any more, and something was to be sent to it.
+
+    Raised where the application sends: by `write()`, and by what sends early hints. It is a ConnectionError as well,
+    for that is what `except OSError` around a send expects. Stop, and let it pass.
     """
 
 

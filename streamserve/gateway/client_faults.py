@@ -40,26 +40,20 @@ def known_to_frameworks(error: RemoteProtocolError) -> RemoteProtocolError:
 
 
 def client_gone() -> ClientGone:
-    """What is raised where a request waits whose client has left; frameworks log no traceback of it.
+    """What is raised where a request waits whose client has left.
 
-    Werkzeug makes a response of it, whose status is the one that nginx has in its log for such requests.
+    Frameworks handle what is an Exception, which it is not: they let it pass, and log nothing. Where an application
+    has made an error of its own of it, Django would log that with a traceback.
     """
-    message = "the client went away while its request waited"
     if "django" in sys.modules:
         quieten(logging.getLogger("django.request"), ClientGone)
-    werkzeug = sys.modules.get("werkzeug.exceptions")
-    if werkzeug is None:
-        return ClientGone(message)
-    known = _both(ClientGone, werkzeug.ClientDisconnected)
-    made: ClientGone = known.__new__(known, message)
-    made.__dict__.update(code=CLIENT_GONE, description=message, response=None)
-    return made
+    return ClientGone("the client went away while its request waited")
 
 
 class Quiet(logging.Filter):
     """Drops what is logged of an error, or of one that was raised from it."""
 
-    def __init__(self, kind: type[Exception]) -> None:
+    def __init__(self, kind: type[BaseException]) -> None:
         super().__init__()
         self.kind = kind
 
@@ -71,7 +65,7 @@ class Quiet(logging.Filter):
         return error is None
 
 
-def quieten(logger: logging.Logger, kind: type[Exception]) -> None:
+def quieten(logger: logging.Logger, kind: type[BaseException]) -> None:
     """Has a logger drop errors of that kind, once."""
     if not any(isinstance(known, Quiet) and known.kind is kind for known in logger.filters):
         logger.addFilter(Quiet(kind))

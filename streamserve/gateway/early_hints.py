@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamserve.core import lib
-from streamserve.errors import ClientGone, LocalProtocolError
+from streamserve.errors import ClientGone, ClientGoneWhileSending, LocalProtocolError
 from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.response_head import HOP_BY_HOP, encode_field
 
@@ -49,7 +49,7 @@ class _Hinting:
 
         Raises:
             LocalProtocolError: a header may not go on the wire, or the response has begun.
-            ClientGone: the client has left, or takes nothing.
+            ClientGoneWhileSending: the client has left, or takes nothing.
         """
         exchange = self._exchange
         lines = [encode_field(name, value) for name, value in headers if name.lower() not in _OF_THE_BODY]
@@ -61,9 +61,12 @@ class _Hinting:
         data = b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % b"".join(lines)
         queued = lib.ss_conn_interim(endpoint.core, exchange.handle, data, len(data))
         endpoint.send_now(exchange.handle)
-        exchange.spend(len(data))
-        while queued > endpoint.high_water and not exchange.done:
-            endpoint.wait(exchange.handle)
-            queued = lib.ss_conn_queued(endpoint.core, exchange.handle)
+        try:
+            exchange.spend(len(data))
+            while queued > endpoint.high_water and not exchange.done:
+                endpoint.wait(exchange.handle)
+                queued = lib.ss_conn_queued(endpoint.core, exchange.handle)
+        except ClientGone:  # it waited for this client alone
+            queued = -1
         if queued < 0:
-            raise ClientGone("the client went away before its response began")
+            raise ClientGoneWhileSending("the client went away before its response began")

@@ -12,7 +12,7 @@ from greenlet import GreenletExit
 
 from streamserve.core import ffi, lib
 from streamserve.debug.stacks import JOBS
-from streamserve.errors import LocalProtocolError
+from streamserve.errors import ClientGone, LocalProtocolError
 from streamserve.gateway.departures import Departures
 from streamserve.gateway.early_hints import EarlyHints
 from streamserve.gateway.environ import Environ, base_environ
@@ -250,6 +250,9 @@ class Endpoint(Port):
             return
         if isinstance(error, SystemExit) and self.hub.forker is not None:
             self.hub.forker.exit(error)
+        raised, error = error, exchange.cause(error)
+        if self.departures.known:
+            self.departures.over(exchange.handle)  # nothing from here on, such as a log's lock, is to be interrupted
         if exchange.flags:
             exchange.failed = exchange.is_fault(error)
         try:
@@ -259,7 +262,7 @@ class Endpoint(Port):
         if isinstance(error, BrokenRequestBody) and error.refusal:
             self.server.refusals.note_body(str((exchange.environ or {}).get("REMOTE_ADDR", "")), error.refusal)
         elif not exchange.is_fault(error):
-            _log.debug("a request ended early: %s", error)
+            _log.debug("a request ended early: %s", error, exc_info=None if raised is error else raised)
         elif isinstance(error, GreenletExit):
             _log.info("a request was killed")
         elif isinstance(error, LocalProtocolError):
@@ -285,6 +288,8 @@ class Endpoint(Port):
             close = getattr(result, "close", None)
             if close is not None:
                 close()
+        except ClientGone as error:  # it waited, to free what the iterable held
+            _log.debug("close() of the application's iterable ended early: %s", error)
         except BaseException:
             _log.exception("close() of the application's iterable failed")
 

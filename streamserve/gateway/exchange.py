@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
-from streamserve.errors import ClientGone, HandshakeRefused, LocalProtocolError, ResponseComplete, WebSocketClosed
+from streamserve.errors import (
+    ClientGone,
+    ClientGoneWhileSending,
+    HandshakeRefused,
+    LocalProtocolError,
+    ResponseComplete,
+    WebSocketClosed,
+)
 from streamserve.gateway.client_faults import CLIENT_GONE
 from streamserve.gateway.file_wrapper import FileWrapper, send_file
 from streamserve.gateway.handshake import refusal_head
@@ -123,7 +130,7 @@ class Exchange(Response):
         Raises:
             ResponseComplete: nothing more belongs to the response: its Content-Length is reached, or it has no body
                 (PEP 3333).
-            ClientGone: the client has left, or takes nothing.
+            ClientGoneWhileSending: the client has left, or takes nothing.
         """
         if not isinstance(data, bytes):
             raise LocalProtocolError(f"write() takes bytes, not {type(data).__name__}")
@@ -132,7 +139,12 @@ class Exchange(Response):
         elif self.done:
             raise ResponseComplete(f"write() of {len(data)} bytes after the end of the response")
         else:
-            self._send(data, last=False)
+            try:
+                self._send(data, last=False)
+            except ClientGoneWhileSending:
+                raise
+            except ClientGone as gone:  # it waited for this client alone: to the application the send has failed
+                raise ClientGoneWhileSending(str(gone)) from None
 
     # ---- sending what the application returned
 
@@ -174,6 +186,25 @@ class Exchange(Response):
         return all(piece.__class__ is bytes for piece in result) and sum(map(len, result)) <= PIECE
 
     # ---- failing
+
+    def cause(self, error: BaseException) -> BaseException:
+        """What an exception of the application comes from: what its client did, where it has made an error of that.
+
+        Libraries wrap what they catch, and few applications know that an upload may break off: whatever fails behind
+        that is no fault of theirs. Their own use of WSGI is, as is what ends a greenlet or the process.
+        """
+        told = self.endpoint.departures.known.get(self.handle)
+        left = told is not None and told.left
+        if isinstance(error, ClientGone):
+            return error if left or self.client_is_gone() else _of_another_request(error)
+        known = (LocalProtocolError, BrokenRequestBody, HandshakeRefused, WebSocketClosed)
+        if self.done or isinstance(error, known) or not isinstance(error, Exception):
+            return error
+        if self.flags and self.broken is not None and (not self.started or _comes_from(error, BrokenRequestBody)):
+            return BrokenRequestBody(*self.broken)
+        if (left and not self.started) or (_comes_from(error, ClientGone) and self.client_is_gone()):
+            return ClientGone("the client went away before its response was complete")
+        return error
 
     def is_fault(self, error: BaseException) -> bool:
         """Whether it is the application's: the client may leave, and one that writes need not know that it was HEAD."""
@@ -220,3 +251,22 @@ class Exchange(Response):
         self.sent = 0 if self.head_only else len(body)
         flags = _HEAD | _LENGTH | _LAST | (_NO_BODY if self.head_only else 0)
         _send(self.endpoint.core, self.handle, head.data, head.size, body, len(body), flags)
+
+
+def _comes_from(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether it was raised for an error of that kind, or while one was handled."""
+    seen = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:  # who sets causes by hand can make a ring of them
+        if isinstance(at, kind):
+            return True
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return False
+
+
+def _of_another_request(error: ClientGone) -> LocalProtocolError:
+    """It came by a future, or what else several requests share: this client is there, and waits for an answer."""
+    foreign = LocalProtocolError("it raised the ClientGone of another request, and its own client is still there")
+    foreign.__cause__ = error
+    return foreign

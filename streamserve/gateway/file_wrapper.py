@@ -15,7 +15,7 @@ from tempfile import _TemporaryFileWrapper
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.errors import ClientGone
+from streamserve.errors import ClientGoneWhileSending
 
 if TYPE_CHECKING:
     from streamserve.gateway.exchange import Exchange
@@ -94,5 +94,5 @@ def send_file(exchange: Exchange, wrapper: FileWrapper) -> bool:
     exchange.started = exchange.done = True
     exchange.sent = 0 if exchange.head_only else count
     if answer < 0:
-        raise ClientGone("the client went away before its response was complete")
+        raise ClientGoneWhileSending("the client went away before its response was complete")
     return True

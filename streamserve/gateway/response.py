@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
-from streamserve.errors import ClientGone, LocalProtocolError
+from streamserve.errors import ClientGoneWhileSending, LocalProtocolError
 from streamserve.gateway.request_body import BrokenRequestBody
 from streamserve.gateway.response_head import ResponseHead
 from streamserve.gateway.turns import PIECE_COST
@@ -206,7 +206,7 @@ class Response:
         if flags & _LAST:
             self.done = True
         if queued < 0:
-            raise ClientGone("the client went away before its response was complete")
+            raise ClientGoneWhileSending("the client went away before its response was complete")
         if not flags & _NO_BODY:
             self.sent += size
         if self.done:

@@ -170,9 +170,9 @@ class Settings:
     write_timeout: float = setting(60.0, time(), "Deadlines",
         "How long a client may take nothing of a response that is ready for it. 0: no deadline.")
     client_gone: Literal["on", "hangup", "off"] = setting("on", choice("on", "hangup", "off"), "Deadlines",
-        "Whether a request whose client has left gets ClientGone where it waits. A client that has sent all it will"
-        " is asked whether it is still there, or is gone by that alone (hangup): right behind a proxy that speaks"
-        " HTTP/1.0 to this server, which cannot be asked.")
+        "Whether a request whose client has left gets ClientGone, a BaseException, where it waits. A client that has"
+        " sent all it will is asked whether it is still there, or is gone by that alone (hangup): right behind a proxy"
+        " that speaks HTTP/1.0 to this server, which cannot be asked.")
     keep_alive_timeout: float = setting(75.0, time(), "Deadlines",
         "How long a connection may idle between requests; keep it above the load balancer's. 0: no deadline.")
     graceful_timeout: float = setting(30.0, time(zero="stop at once"), "Deadlines",
