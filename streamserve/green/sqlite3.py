@@ -20,6 +20,7 @@ import re
 import sqlite3 as _sqlite3
 import time as _time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, count, repeat
 from types import TracebackType
 from typing import Any
@@ -97,6 +98,22 @@ class _ConnectionMethods:
 
     def blobopen(self, *args: Any, **kwargs: Any) -> Any:
         return _patiently(self, lambda: _NativeConnection.blobopen(self, *args, **kwargs))
+
+    if hasattr(_NativeConnection, "serialize"):  # it depends on how SQLite was built
+
+        def serialize(self, *, name: str = "main") -> Any:
+            if not isinstance(name, str):
+                return _NativeConnection.serialize(self, name=name)  # which says so
+            reading = _NativeCursor(self)
+            schema = '"' + name.replace('"', '""') + '".sqlite_schema'
+            try:
+                # It does not say that the database is locked. A statement that is amid its rows says so, and keeps
+                # others from locking it meanwhile.
+                with suppress(_sqlite3.DatabaseError):
+                    _patiently(self, reading.execute, f"SELECT count(*) FROM {schema} UNION ALL SELECT 0")
+                return _NativeConnection.serialize(self, name=name)
+            finally:
+                reading.close()
 
     def backup(
         self, target: Any, *, pages: int = -1, progress: Any = None, name: str = "main", sleep: float = 0.25

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,58 @@ def test_a_backup_waits(database: Database) -> None:
 
     assert database.beside_writer(work) == "ok"
     assert database.rows() == []
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "serialize"), reason="this SQLite was built without it")
+@pytest.mark.parametrize("stays", [False, True])
+def test_serializing_waits(database: Database, stays: bool) -> None:
+    """It needs the lock of a reader."""
+    locked, begun, ended = (database.kind.event() for _ in range(3))
+
+    def lock() -> None:
+        connection = database.connect()
+        connection.execute("BEGIN EXCLUSIVE")
+        locked.set()
+        begun.wait()
+        if stays:
+            ended.wait()
+        database.kind.sleep(0.05)
+        connection.rollback()
+        connection.close()
+
+    def serialize() -> Any:
+        connection = database.connect(timeout=0.02 if stays else 60)
+        locked.wait()
+        begun.set()
+        try:
+            return connection.serialize()[:6]
+        except sqlite3.OperationalError as error:
+            return str(error)
+        finally:
+            connection.close()
+            ended.set()
+
+    with closing(sqlite3.connect(database.path)) as connection:
+        locks_readers_out = connection.execute("PRAGMA journal_mode").fetchone() != ("wal",)
+    expected = "unable to serialize 'main'" if stays and locks_readers_out else b"SQLite"
+    assert database.kind.run([lock, serialize])[1] == expected
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "serialize"), reason="this SQLite was built without it")
+@pytest.mark.parametrize("name", ["main", "other", 'a"b', "", 5, None])
+def test_serializing_names_a_database_as_natively(path: Path, name: Any) -> None:
+    def outcome(connect: Any) -> Any:
+        connection = connect(path)
+        try:
+            connection.execute("ATTACH ':memory:' AS 'a\"b'")
+            connection.execute("CREATE TABLE 'a\"b'.u (x)")
+            return connection.serialize(name=name)
+        except Exception as error:
+            return type(error), str(error)
+        finally:
+            connection.close()
+
+    assert outcome(green.connect) == outcome(sqlite3.connect)
 
 
 @pytest.fixture
