@@ -86,14 +86,20 @@ def _import(name: str, expression: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            where = os.getcwd()
             raise ConfigurationError(
-                f"there is no module {error.name!r} in {where} or among the installed packages;"
-                " check the name, or give its directory with --chdir"
+                f"there is no module {error.name!r} in {os.getcwd()} or among the installed packages;"
+                f" {_name_remedy(error.name)}"
             ) from None
         raise _failed(f"importing {name} failed", error, _import_remedy(error)) from error
     except (Exception, SystemExit) as error:
         raise _failed(f"importing {name} failed", error, "correct the module") from error
+
+
+def _name_remedy(missing: str) -> str:
+    package, _, name = missing.rpartition(".")
+    if package in sys.modules and hasattr(sys.modules[package], name):
+        return f"{package} has {name!r}: give {package}:{name}"
+    return "check the name, or give its directory with --chdir"
 
 
 def _import_remedy(error: ModuleNotFoundError) -> str:

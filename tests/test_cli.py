@@ -179,6 +179,7 @@ class TestMistakes:
             (["-t", "30"], "--block-warning"),
             (["--host", "0.0.0.0"], "--bind 0.0.0.0:PORT"),
             (["--uds", "/run/a.sock"], "--bind unix:/run/a.sock"),
+            (["--limit-request-line", "0"], "--max-request-line 1m"),
             (["--reload"], "watchfiles"),
             (["-D"], "systemd"),
             (["-e", "A=b"], "A=b streamserve"),
@@ -210,6 +211,11 @@ class TestMistakes:
 
     def test_wrong_module(self, project: Path) -> None:
         assert mistake("sitemodule:application", cwd=project).startswith("there is no module 'sitemodule' in ")
+
+    def test_a_name_within_a_module_is_no_module(self, project: Path) -> None:
+        (project / "whole.py").write_text("application = print\n")
+        assert mistake("whole.application", cwd=project).endswith("; whole has 'application': give whole:application")
+        assert "; check the name, or give its directory" in mistake("whole.other", cwd=project)
 
     def test_configuration_error_of_the_application_keeps_its_own_remedy(self, project: Path) -> None:
         (project / "failing.py").write_text("from streamserve.wsgi import WSGIServer\nWSGIServer('nowhere')\n")

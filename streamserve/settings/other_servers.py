@@ -91,7 +91,9 @@ BORROWED = (
         " deadlines, and --block-warning reports code that blocks the loop",
     ),
     BorrowedFlag(("--timeout-graceful-shutdown",), "", setting="graceful_timeout"),
-    BorrowedFlag(("--limit-request-line",), "", setting="max_request_line"),
+    BorrowedFlag(
+        ("--limit-request-line",), "--max-request-line 1m is the longest", setting="max_request_line", other=("0",)
+    ),
     BorrowedFlag(("--limit-request-fields",), "", setting="max_header_fields"),
     BorrowedFlag(("--limit-request-field_size",), "--max-header-bytes limits the whole head"),
     BorrowedFlag(("--proxy-allow-from",), "", setting="proxy_allow_ips"),
