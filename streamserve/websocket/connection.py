@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
-from streamserve.errors import InvalidThreadUseError, LocalProtocolError, WebSocketClosed
+from streamserve.errors import InvalidThreadUseError, LocalProtocolError
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
 from streamserve.websocket.deflate import Packed
 from streamserve.websocket.delivery import Delivery
 from streamserve.websocket.forwarding import Forwarding
+from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message, encoded
 
 if TYPE_CHECKING:
@@ -129,8 +130,11 @@ class WebSocket(Delivery):
     def receive(self, timeout: float | None = None) -> Message | None:
         """Returns the next message, str for text and bytes for binary; None when the connection has ended.
 
+        With a handler it is for the handler's methods, while they run: what it returns does not come to `on_message`.
+
         Raises:
             TimeoutError: none came within `timeout` seconds.
+            LocalProtocolError: another greenlet receives, or the messages are for the handler, no method of which runs.
             InvalidThreadUseError: this is not the thread that serves the connection.
         """
         if self._handshake is not None:
@@ -141,8 +145,12 @@ class WebSocket(Delivery):
             return None
         hub = self._sockets.hub
         waiter = self._waiter
-        if hub.thread_ident != get_ident() or (waiter is not None and waiter.greenlet is not None):
-            raise self._misuse()
+        if (
+            hub.thread_ident != get_ident()
+            or (waiter is not None and waiter.greenlet is not None)
+            or self._handler is not None
+        ):
+            self._check_receiver()
         if waiter is None:
             waiter = self._waiter = Waiter(hub)
         else:  # it has ended, which is why nobody wakes it between two waits
@@ -163,16 +171,25 @@ class WebSocket(Delivery):
             return None
         return self._unpacked(message) if message.__class__ is Packed else message
 
-    def _misuse(self) -> Exception:
-        if self._sockets.hub.thread_ident == get_ident():
-            return LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
-        return InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
+    def _check_receiver(self) -> None:
+        """Lets one greenlet at a time wait, in the thread of the connection; and beside a handler while that runs."""
+        if self._sockets.hub.thread_ident != get_ident():
+            raise InvalidThreadUseError("a WebSocket is received from in the thread that serves it")
+        if self._waiter is not None and self._waiter.greenlet is not None:
+            raise LocalProtocolError("another greenlet receives from this WebSocket: let one hand on what comes")
+        if not self._busy:
+            raise LocalProtocolError(
+                "the messages of this WebSocket are for its handler: receive() works in on_message, while that runs"
+            )
+        if self._inbox is None:  # it has `finished` called when the method returns
+            self._inbox = Inbox(self._sockets.core, self.handle)
 
     def _take(self) -> Message | None:
         assert self._inbox is not None
         message = self._inbox.take()
         if message.__class__ is Close:
             self._ended(message)
+            self._keep(message)  # for `on_close`
             return None
         if message.__class__ is Packed:
             return self._unpacked(message)
@@ -250,7 +267,7 @@ class WebSocket(Delivery):
         if queued > 0:
             queued = sockets.drain(self.handle)
         if queued < 0:
-            raise WebSocketClosed(self.close_code or lib.SS_WS_ABNORMAL, self.close_reason)
+            raise self._gone()
 
     # ---- the end
 
@@ -285,17 +302,22 @@ class WebSocket(Delivery):
         self._ending(code, reason)
 
     def _ending(self, code: int, reason: str) -> None:
-        """We closed it: nothing more is received."""
-        self.close_code, self.close_reason = code, reason
-        self._inbox = None
+        """We closed it: nothing more is received. Where the peer was first, how it ended is for the peer to say."""
+        inbox, self._inbox = self._inbox, None
+        if inbox and inbox[-1].__class__ is Close:
+            self._ended(inbox[-1])
+            self._keep(inbox[-1])  # for `on_close`
+        else:
+            self.close_code, self.close_reason = code, reason
         if self._waiter is not None:
             self._waiter.wake()
 
     # ---- what the server does
 
     def handle_by(self, handler: Any) -> None:
-        """Has a handler get the messages from now on, as a WebSocketApplication does."""
+        """Has a handler get the messages from now on, as a WebSocketApplication does; see `receive`."""
         self._use()
+        self._end_wait("a handler was set: what comes now is for the handler")
         self._handler = handler
         self._sockets.receiving.discard(self.handle)
         waiting, self._inbox = self._inbox, None

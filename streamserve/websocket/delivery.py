@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamserve.core import lib
+from streamserve.errors import LocalProtocolError, WebSocketClosed
 from streamserve.websocket.deflate import BadMessage, Deflate, Packed
 from streamserve.websocket.inbox import Inbox
 from streamserve.websocket.message import Close, Message
@@ -51,8 +52,12 @@ class Delivery:
             """Ends the connection."""
 
     def arrived(self, message: Any) -> None:
-        """A message for `receive`, in the hub: the first goes straight to who waits, what follows is kept for later."""
-        if self._waiter is None or not self._waiter.wake(message):
+        """A message for `receive`: the first goes straight to who waits, what follows is kept for later."""
+        if message.__class__ is Close:  # it is kept in any case: whatever comes to an end here hears of it
+            self._keep(message)
+            if self._waiter is not None:
+                self._waiter.wake(message)
+        elif self._waiter is None or not self._waiter.wake(message):
             self._keep(message)
 
     def _keep(self, message: Any) -> None:
@@ -63,16 +68,19 @@ class Delivery:
         self._inbox.put(message)
 
     def handled(self, message: Any) -> None:
-        """Gives a message to the handler, behind those that it has not finished; in a runner."""
+        """Gives a message to the handler, behind those that it has not finished; in a runner.
+
+        While a method of the handler runs, `receive` may be waiting for it there.
+        """
         if self._busy:
-            self._keep(message)
+            self.arrived(message)
             return
         self._busy = True
         self._call(message)
         self.finished()
 
     def finished(self) -> None:
-        """The handler has done what it had: it gets what came meanwhile."""
+        """The handler has done what it had: it gets what came meanwhile, and nobody else does from now on."""
         self._busy = True
         try:
             while self._inbox:
@@ -80,8 +88,15 @@ class Delivery:
                 if message.__class__ is Close:
                     self._inbox = None
                 self._call(message)
+            self._inbox = None
         finally:
             self._busy = False
+            self._end_wait("the method of the handler that was running has ended: what comes now is for the handler")
+
+    def _end_wait(self, why: str) -> None:
+        """Lets a greenlet that waits in `receive` know that nothing will come to it."""
+        if self._waiter is not None and self._waiter.greenlet is not None:
+            self._waiter.fail(LocalProtocolError(f"{why} of this WebSocket, not for receive()"))
 
     def _call(self, message: Any) -> None:
         """Runs the handler: what it raises is logged, and ends the connection."""
@@ -98,7 +113,9 @@ class Delivery:
             self.failed(error)
 
     def failed(self, error: BaseException) -> None:
-        """What a handler raises is logged, and ends the connection."""
+        """What a handler raises is logged, and ends the connection; that this one has ended is nobody's fault."""
+        if isinstance(error, WebSocketClosed) and vars(error).get("websocket") is self:
+            return  # its Close is here, or will come
         _log.error("the handler of a WebSocket failed", exc_info=error)
         self.close(lib.SS_WS_FAILED)
 
@@ -110,6 +127,16 @@ class Delivery:
         except BadMessage as bad:
             self.close(bad.code)
             return None
+
+    def _gone(self) -> WebSocketClosed:
+        """The error of who sends now. It says whose it is: a handler may fail on another connection than its own."""
+        ended = self._inbox[-1] if self._inbox and self._inbox[-1].__class__ is Close else None
+        if self.close_code is None and ended is not None:  # the reader has yet to come to it
+            gone = WebSocketClosed(ended.code, ended.reason)
+        else:
+            gone = WebSocketClosed(self.close_code or lib.SS_WS_ABNORMAL, self.close_reason)
+        vars(gone)["websocket"] = self
+        return gone
 
     def _ended(self, close: Close) -> None:
         if self.close_code is None:

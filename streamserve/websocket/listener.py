@@ -168,7 +168,7 @@ class Sockets:
                 except BaseException as error:
                     websocket.failed(error)
                 websocket._busy = False
-                if websocket._inbox is not None and websocket._inbox:
+                if websocket._inbox is not None:
                     websocket.finished()
             if runner.task is not None or parts:
                 part(runner)
