@@ -283,7 +283,8 @@ class WSGIServer:
         elif len(self.waiting) < self.settings.queue:
             self.waiting.append((self._queue_deadline.begin(endpoint.hub), endpoint, record))
         else:
-            self.refusals.note_overload(record[1], self.concurrency, self.settings.queue)
+            line = endpoint.memory.request_line(*record[1:])
+            self.refusals.note_overload(record[1], self.concurrency, self.settings.queue, line)
             lib.ss_conn_refuse(self._core, record[1], lib.SS_OVERLOADED)
 
     def admit_waiting(self) -> None:

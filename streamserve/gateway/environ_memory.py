@@ -122,16 +122,17 @@ class EnvironMemory:
         environ["PATH_INFO"], environ["QUERY_STRING"], environ["RAW_URI"] = values = self.targets[page & _TARGET]
         environ["REQUEST_URI"] = values[2]
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.peers[handle]
-        self._apply_forwarded(handle, environ)
+        self._apply_forwarded(handle, page, 0, environ)
         return environ
 
-    def _apply_forwarded(self, handle: int, environ: Environ) -> None:
+    def _apply_forwarded(self, handle: int, page: int, flags: int, environ: Environ) -> None:
         if self.forwarding is None:
             return
         try:
             self.forwarding.apply(environ)
         except ForwardedConflict as conflict:
-            self._refusals.note_field(handle, str(conflict), lib.SS_BAD_FORWARDED)
+            line = self.request_line(handle, page, flags)
+            self._refusals.note_field(handle, str(conflict), line, lib.SS_BAD_FORWARDED)
             lib.ss_conn_refuse(self._core, handle, lib.SS_BAD_FORWARDED)
             raise RequestRefused() from None
 
@@ -158,7 +159,7 @@ class EnvironMemory:
             environ["REQUEST_URI"] = values[2]
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = peer
         if not environ.keys().isdisjoint(FIELDS) if flags & _NEW_BLOCK else page >> _PAGE_SHIFT in self.forwarded:
-            self._apply_forwarded(handle, environ)
+            self._apply_forwarded(handle, page, flags, environ)
         environ["REQUEST_METHOD"] = METHODS[method] or self._method(data)
         if flags & _HTTP10:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
@@ -166,6 +167,25 @@ class EnvironMemory:
             environ["CONTENT_LENGTH"] = str(lib.ss_conn_body_left(self._core, handle))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
+
+    def request_line(self, handle: int, page: int, flags: int) -> str:
+        """What a request asks, for the log: its first line, at most SS_REFUSED_LINE characters; "" if it is gone.
+
+        Args:
+            handle, page, flags: of its record. It may be any that the application was not given yet.
+        """
+        pointer = lib.ss_conn_head(self._core, handle, self._head)
+        if pointer != ffi.NULL:
+            start = self._head.method.offset
+            size = min(self._head.block - start, lib.SS_REFUSED_LINE)
+            line: bytes = ffi.unpack(pointer + start, size)
+            return line.partition(b"\r")[0].partition(b"\n")[0].decode("latin-1")
+        target = self.targets.get(page & _TARGET)
+        if target is None:
+            return ""
+        method = METHODS[flags >> _METHOD_SHIFT] if flags & _METHOD else "GET"
+        protocol = "HTTP/1.0" if flags & _HTTP10 else "HTTP/1.1"
+        return f"{method} {target[2]} {protocol}"[: lib.SS_REFUSED_LINE]
 
     def _head_bytes(self, handle: int) -> bytes:
         pointer = lib.ss_conn_head(self._core, handle, self._head)
@@ -199,7 +219,8 @@ class EnvironMemory:
         try:
             add_fields(environ, block, self._underscores)
         except UnderscoreInName as name:
-            self._refusals.note_field(handle, f"the header name {str(name)!r} has an underscore")
+            text = f"the header name {str(name)!r} has an underscore"
+            self._refusals.note_field(handle, text, self.request_line(handle, 0, _NEW_BLOCK))
             lib.ss_conn_refuse(self._core, handle, lib.SS_BAD_FIELD_NAME)
             raise RequestRefused() from None
         return environ

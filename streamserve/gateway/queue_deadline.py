@@ -61,7 +61,7 @@ class QueueDeadline:
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
             _, endpoint, record = waiting.popleft()
-            self._refusals.note_wait(record[1])
+            self._refusals.note_wait(record[1], endpoint.memory.request_line(*record[1:]))
             lib.ss_conn_refuse(endpoint.core, record[1], lib.SS_OVERLOADED)
         if waiting and self._hub is not None:
             self._start(self._hub, waiting[0][0] - now)

@@ -60,25 +60,25 @@ class Refusals:
             self._timer = -1
         self._notices.close()
 
-    # ---- what happened
+    # ---- what happened; `line`: the first one of the request
 
-    def note_overload(self, handle: int, active: int, queue: int) -> None:
+    def note_overload(self, handle: int, active: int, queue: int, line: str) -> None:
         """A request finds no place to run or wait; before it is refused."""
         size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
         text = f"refused with 503: concurrency={active} and queue={queue} are exhausted"
-        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text)
+        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text, line)
 
-    def note_wait(self, handle: int) -> None:
+    def note_wait(self, handle: int, line: str) -> None:
         """A request has waited for a place for too long; before it is refused."""
         size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
         text = f"refused with 503: it waited queue_timeout={self._settings.queue_timeout} s for one of"
         text += f" concurrency={self._settings.concurrency} places"
-        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text)
+        self._log(self._peer(size), lib.SS_OVERLOADED, logging.WARNING, text, line)
 
-    def note_field(self, handle: int, text: str, refusal: int = lib.SS_BAD_FIELD_NAME) -> None:
+    def note_field(self, handle: int, text: str, line: str, refusal: int = lib.SS_BAD_FIELD_NAME) -> None:
         """A request has a header field that Python refuses; before it is refused."""
         size = lib.ss_conn_address(self._core, handle, 0, self._text, _ADDRESS_BYTES)
-        self._log(self._peer(size), refusal, logging.INFO, f"refused with 400: {text}")
+        self._log(self._peer(size), refusal, logging.INFO, f"refused with 400: {text}", line)
 
     def note(self, handle: int, refusal: int) -> None:
         """The core will refuse at Python's word; before it does."""

@@ -100,7 +100,7 @@ _JSON_FIELDS = {
     "time": "time",
     "remote_addr": "text(get('REMOTE_ADDR'))",
     "method": "text(get('REQUEST_METHOD'))",
-    "target": "text(get('RAW_URI'))",
+    "target": f"text(get('RAW_URI') or get({REFUSED_LINE!r}))",
     "protocol": "text(get('SERVER_PROTOCOL'))",
     "status": "status",
     "bytes": "size",

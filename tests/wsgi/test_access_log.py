@@ -100,7 +100,8 @@ class TestFormats:
             "remote_addr": "127.0.0.1", "method": "GET", "target": '/"\\x', "protocol": "HTTP/1.1", "status": 404,
             "bytes": 7, "referer": "\xc3\xa9\x9b", "user_agent": None, "request_id": "7",
         }  # fmt: skip
-        assert (bad["remote_addr"], bad["status"], bad["method"], bad["target"]) == ("127.0.0.1", 400, None, None)
+        assert (bad["remote_addr"], bad["status"], bad["method"], bad["target"]) == ("127.0.0.1", 400, None, "bad")
+        assert bad["protocol"] is None
 
     def test_times_are_written_whatever_the_locale_and_the_zone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import time
