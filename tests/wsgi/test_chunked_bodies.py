@@ -138,6 +138,21 @@ def test_one_over_the_limit_is_413(serve: Serve) -> None:
         assert client.response().status == 413
 
 
+@pytest.mark.parametrize("buffered", [0, 2000], ids=["streamed", "awaited"])
+@pytest.mark.parametrize("rest", [b"3e9\r\n", b"1\r\nx\r\n3e8\r\n", b"1\r\nx\r\nffffffffffff\r\nabc"])
+def test_a_chunk_that_says_it_is_too_large_is_413_before_its_bytes_come(
+    serve: Serve, buffered: int, rest: bytes
+) -> None:
+    def read(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        data = environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [data]
+
+    with serve(read, max_body_bytes=1000, buffered_body=buffered, body_timeout=0).client() as client:
+        client.send(HEAD + b"\r\n" + rest)
+        assert client.response().status == 413
+
+
 def test_an_unread_one_keeps_the_connection(serve: Serve) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("401 Unauthorized", [])

@@ -119,7 +119,7 @@ int ss_http1_fields(ss_http1 *head, const char *data, uint32_t length, const ss_
 /* ---- chunked transfer coding (http/chunked.c) ---- */
 
 typedef struct {
-    uint64_t left;       /* private: bytes of the current chunk still to come */
+    uint64_t left;       /* bytes of the current chunk still to come, once its line is complete */
     uint32_t scanned;    /* private: no LF before this offset of the current line */
     uint32_t extensions; /* private: bytes of chunk extensions so far */
     uint32_t trailer_bytes;  /* private */

@@ -124,6 +124,13 @@ static int decode(ss_conn *conn) {
     return answer;
 }
 
+/* The chunk that has begun, with what came before it, is more than may come: also where its bytes never come. */
+static bool announced_too_much(const ss_conn *conn) {
+    uint64_t most = ss_conn_config(conn)->max_body;
+    return most && conn->state == SS_CONN_REQUEST &&
+           (conn->body_seen > most || conn->chunked.left > most - conn->body_seen);
+}
+
 static int64_t read_chunked(ss_loop *loop, ss_conn *conn, char *into, size_t capacity) {
     while (!conn->piece_left) {
         if (conn->chunked.done)
@@ -132,6 +139,8 @@ static int64_t read_chunked(ss_loop *loop, ss_conn *conn, char *into, size_t cap
         case SS_OK:
             break;
         case SS_NEED_DATA: {
+            if (announced_too_much(conn))
+                return failed(conn, SS_BODY_TOO_LARGE);
             int64_t count = fill(loop, conn);
             if (count <= 0)
                 return count;

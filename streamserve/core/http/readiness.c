@@ -97,7 +97,7 @@ static bool too_much_awaited(const ss_loop *loop, const ss_conn *conn) {
 static void await_chunks(ss_loop *loop, ss_conn *conn) {
     uint64_t most = ss_conn_config(conn)->max_body;
     bool nothing = !conn->piece_left && !ss_stream_unread(&conn->stream);
-    if (most && conn->piece_left > most) {
+    if (most && (conn->piece_left > most || conn->chunked.left > most - conn->piece_left)) {
         ss_conn_refuse_now(loop, conn, SS_BODY_TOO_LARGE);
     } else if (ss_request_buffers_full(loop, conn) || too_much_awaited(loop, conn)) {
         ss_conn_refuse_now(loop, conn, SS_BUFFERS_FULL);
