@@ -169,7 +169,7 @@ def test_messages_of_one_poll_reach_handlers_and_receivers(serve: Serve, connect
             environ["wsgi.websocket"].send(f"received {message!r}")
         return []
 
-    server = serve(Resource({"/": Echo, "/receive": receive}))
+    server = serve(Resource({"/$": Echo, "/receive": receive}))
     handled, received, gone = connect(server), connect(server, "/receive"), connect(server)
     for word in ["one", "two"]:
         release = threading.Event()
@@ -198,13 +198,6 @@ def test_an_on_message_that_raises_ends_with_1011(
     client.send("fail")
     assert client.recv_data() == (websocket_client.ABNF.OPCODE_CLOSE, b"\x03\xf3")
     assert log_with(caplog, "on_message failed").count("on_message failed") == 1
-
-
-def test_a_path_of_websockets_asks_for_an_upgrade(serve: Serve, room: type[Room]) -> None:
-    response = serve(Resource({"/": room})).ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert (response.status, response.get("upgrade")) == (426, "websocket")
-    response = serve(Resource({"/": room})).ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert response.status == 404
 
 
 def test_broadcast_from_a_native_thread(serve: Serve, connect: Connect, room: type[Room]) -> None:
