@@ -36,8 +36,7 @@ class Targets:
     """Whom something is sent to: connections of the loop, which the core reaches by one call, and all others.
 
     Args:
-        eio_sids: of the clients.
-        eio: their engine.
+        sessions: the clients.
         hub: of the loop in whose thread this is called, None: of none that serves clients.
         epoch: of the engine, before this was made.
         version: of the room whose clients they are.
@@ -45,18 +44,12 @@ class Targets:
 
     __slots__ = ("_core", "_groups", "_others", "epoch", "hub", "version")
 
-    def __init__(
-        self, eio_sids: Iterable[str], eio: EngineServer, hub: Hub | None, epoch: int = 0, version: int = 0
-    ) -> None:
+    def __init__(self, sessions: Iterable[Session], hub: Hub | None, epoch: int = 0, version: int = 0) -> None:
         groups: dict[Deflate | None, list[int]] = {}
         self.hub, self.epoch, self.version = hub, epoch, version
-        sockets = eio.sockets
         plain = groups[None] = []
         self._others: list[Session] = []
-        for eio_sid in eio_sids:
-            session: Session | None = sockets.get(eio_sid)
-            if session is None:
-                continue
+        for session in sessions:
             if session.handle < 0 or session.hub is not hub:
                 self._others.append(session)
             elif session.deflate is None:

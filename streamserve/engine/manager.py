@@ -249,7 +249,7 @@ class FastManager(Manager):  # type: ignore[misc]
             super().emit(event, data, namespace, room, skip_sid, **kwargs)
         elif namespace in self.rooms:
             frames = server.writer.frames(packet.EVENT, namespace, None, [event, *arguments])
-            server.eio.in_loop(self.deliver, frames, namespace, room, skipped)
+            self.deliver(frames, namespace, room, skipped)
 
     def _ask(self, data: list[Any], namespace: str, room: Any, skipped: Collection[str], callback: Any) -> None:
         """Sends an event that is to be acknowledged: each client has a number of its own for it."""
@@ -263,7 +263,7 @@ class FastManager(Manager):  # type: ignore[misc]
                     self.callbacks.pop(sid, None)  # it left meanwhile, and took away only what was there by then
 
     def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:
-        """Sends frames to those in a room, in the thread of the loop."""
+        """Sends frames to those who are in a room now. From a thread that is not the loop's they leave soon."""
         rooms = self.rooms.get(namespace, {})
         everyone: Any = rooms.get(None)
         if everyone is None:
@@ -283,7 +283,10 @@ class FastManager(Manager):  # type: ignore[misc]
                 left_out.add(eio_sid)
         eio = self.server.eio
         sessions = [session for eio_sid in left_out if (session := eio.sockets.get(eio_sid)) is not None]
-        members.targets(eio).send(frames, sessions)
+        if eio.is_here():
+            members.targets(eio).send(frames, sessions)
+        else:
+            members.post(eio, frames, sessions, self.guard)
 
 
 def _is_several(room: Any) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 from engineio.base_server import BaseServer
 
 from streamserve.errors import ConfigurationError
+from streamserve.monkey.originals import is_object_patched
 
-__all__ = ["check_options"]
+__all__ = ["check_mode", "check_options"]
 
 KNOWN = signature(BaseServer.__init__).parameters.keys() - {"self", "kwargs"} | {
     "max_queue",
@@ -23,7 +24,22 @@ KNOWN = signature(BaseServer.__init__).parameters.keys() - {"self", "kwargs"} | 
 UNITS = {"ping_interval": "seconds", "ping_timeout": "seconds", "max_http_buffer_size": "bytes", "max_queue": "bytes"}
 TRANSPORTS = {"polling", "websocket"}
 
+UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
+
 _log = logging.getLogger("streamserve.engine")
+
+
+def check_mode(async_mode: str | None) -> None:
+    """Lets a program that was written for another server run on this one, if it was patched to.
+
+    Raises:
+        ConfigurationError: it is another server's mode, and nothing is patched.
+    """
+    if async_mode in (None, "streamserve"):
+        return
+    if async_mode not in UPSTREAM_MODES or not is_object_patched("engineio", "Server"):
+        raise ConfigurationError(f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'")
+    _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
 
 
 def check_options(options: dict[str, Any]) -> None:

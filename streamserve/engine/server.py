@@ -6,7 +6,6 @@ to what the protocol does not allow are others than those of Node's server, whic
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from streamserve.core import ffi
 from streamserve.engine.driver import DRIVER
 from streamserve.engine.incoming import MAX_EVENTS
 from streamserve.engine.opening import new_name, open_packet
-from streamserve.engine.options import check_options
+from streamserve.engine.options import check_mode, check_options
 from streamserve.engine.payloads import MalformedPayload, Payload
 from streamserve.engine.probe import Probe
 from streamserve.engine.replies import (
@@ -35,7 +34,6 @@ from streamserve.engine.replies import (
     too_large,
 )
 from streamserve.engine.session import Frame, Session
-from streamserve.errors import ConfigurationError
 from streamserve.gateway.departures import spare_request
 from streamserve.gateway.exchange import Exchange
 from streamserve.gateway.raw_socket import KEYS
@@ -43,7 +41,6 @@ from streamserve.logs.complaints import Complaints
 from streamserve.loop.greenlet import Greenlet
 from streamserve.loop.hubs import get_hub
 from streamserve.loop.native_threads import get_ident
-from streamserve.monkey.originals import is_object_patched
 
 if TYPE_CHECKING:
     from streamserve.loop.hub import Hub
@@ -64,19 +61,8 @@ MOST_OF_A_MESSAGE = (1 << 32) - 1
 MOST_OF_AN_INDEX = 20
 """Digits of the number of a JSONP request."""
 
-UPSTREAM_MODES = ("threading", "gevent", "gevent_uwsgi", "eventlet")
-
 Environ = dict[str, Any]
 TakeEvent = Callable[[Any, int, int, str, str, int, int], None]
-
-_log = logging.getLogger("streamserve.engine")
-
-
-def _take_over(async_mode: str) -> None:
-    """Lets a program that was written for another server run on this one, if it was patched to."""
-    if async_mode not in UPSTREAM_MODES or not is_object_patched("engineio", "Server"):
-        raise ConfigurationError(f"async_mode={async_mode!r} is another server's; leave it out, or give 'streamserve'")
-    _log.info("async_mode=%r means streamserve's loop and greenlets here, as Socket.IO is patched", async_mode)
 
 
 _remembered = lru_cache(maxsize=64)(parse_qs)
@@ -117,8 +103,7 @@ class EngineServer(Server):  # type: ignore[misc]
         max_events: int = MAX_EVENTS,
         **options: Any,
     ) -> None:
-        if async_mode not in (None, "streamserve"):
-            _take_over(async_mode)
+        check_mode(async_mode)
         check_options({**options, "max_queue": max_queue, "max_events": max_events})
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._async = DRIVER
@@ -198,10 +183,15 @@ class EngineServer(Server):  # type: ignore[misc]
         """Sends a packet to a client."""
         self.send_frames(sid, (pkt.encode(),))
 
+    def is_here(self) -> bool:
+        """Whether this is the thread that serves the clients, or none does."""
+        hub = self.hub
+        return hub is None or hub.destroyed or hub.thread_ident == get_ident()
+
     def in_loop(self, function: Callable[..., Any], *args: Any) -> None:
         """Calls a function in the thread that serves the clients: now, if this is it."""
         hub = self.hub
-        if hub is None or hub.destroyed or hub.thread_ident == get_ident():
+        if hub is None or self.is_here():
             function(*args)
         else:
             hub.run_callback_threadsafe(function, *args)
