@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from engineio.server import Server
 
 from streamserve.core import ffi
-from streamserve.engine.driver import DRIVER
+from streamserve.engine.driver import driver
 from streamserve.engine.incoming import MAX_EVENTS
 from streamserve.engine.opening import new_name, open_packet
 from streamserve.engine.options import check_mode, check_options
@@ -106,11 +106,11 @@ class EngineServer(Server):  # type: ignore[misc]
         check_mode(async_mode)
         check_options({**options, "max_queue": max_queue, "max_events": max_events})
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
-        self._async = DRIVER
+        self._hubs: dict[Hub, None] = {}  # in the order in which they began to serve clients
+        self._async = driver(self._hubs.keys())
         self.max_queue = max_queue
         self.max_events = max_events
         self.hub: Hub | None = None
-        self._hubs: set[Hub] = set()
         self.epoch, self.concurrent_events, self.reads_json = 0, False, True
         self.take_event: TakeEvent = _not_told_apart
         self.answers: Any = None
@@ -315,10 +315,11 @@ class EngineServer(Server):  # type: ignore[misc]
         if hub is self.hub and len(self._hubs) == 1:
             return
         self.hub = hub
-        self._hubs.add(hub)
+        self._hubs[hub] = None
         gone = {other for other in [*self._hubs] if other.destroyed}
         if gone:
-            self._hubs -= gone
+            for other in gone:
+                self._hubs.pop(other, None)
             for session in [*self.sockets.values()]:
                 if session.hub in gone:
                     Greenlet.spawn(session.end, self.reason.TRANSPORT_CLOSE)

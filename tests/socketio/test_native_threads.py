@@ -12,6 +12,7 @@ from streamserve.socketio_server import SocketIOServer
 from tests.socketio.conftest import Connect, Host
 from tests.socketio.test_protocol import Wire
 from tests.support.server import eventually
+from tests.support.threads import in_threads
 
 
 class Site:
@@ -140,3 +141,55 @@ def test_clients_of_two_loops_get_what_was_for_them_before_they_left(host: Host)
         for wire, byes in zip(wires, (1, 2), strict=True):
             assert [wire.receive() for _ in range(50)] == [f'42["said",{number}]' for number in range(50)]
             assert [wire.receive() for _ in range(byes + 1)] == ['42["said","bye"]'] * byes + ["41"]
+
+
+# ---- background tasks
+
+
+@pytest.mark.parametrize("sleeps", [False, True], ids=["without a hub", "with a hub that stands still"])
+def test_a_task_that_a_native_thread_starts_runs_in_the_loop(host: Host, sleeps: bool) -> None:
+    sio = SocketIOServer()
+    with ExitStack() as stack:
+        server = host(sio)
+        wire = Wire(server.port)
+        stack.callback(wire.connection.shutdown)
+        wire.join()
+        ran: list[Any] = []
+
+        def work(*args: Any, **options: Any) -> None:
+            sio.sleep(0)
+            ran.append((threading.current_thread().name, args, options))
+
+        def start() -> None:
+            if sleeps:
+                sio.sleep(0)
+            task = sio.start_background_task(work, 1, a=2)
+            task.join(60)
+            assert not task.is_alive()
+
+        in_threads([start, start])
+        assert ran == [("server", (1,), {"a": 2})] * 2
+        sio.start_background_task(sio.emit, "said", 1)
+        assert wire.receive() == '42["said",1]'
+
+
+def test_a_task_of_a_loop_runs_there_also_where_another_one_has_the_last_client(host: Host) -> None:
+    sio, threads = SocketIOServer(), []
+    sio.on("start", lambda sid: sio.start_background_task(lambda: threads.append(threading.get_ident())).join())
+    with ExitStack() as stack:
+        servers = [host(sio), host(sio)]
+        wires = [Wire(server.port) for server in servers]
+        for wire in wires:
+            stack.callback(wire.connection.shutdown)
+            wire.join()
+        for wire in wires:
+            wire.send('421["start"]')
+            assert wire.receive() == "431[]"
+        assert threads == [server.hub.thread_ident for server in servers]
+
+
+def test_a_task_that_is_started_before_any_client_came_runs_where_it_is_started(host: Host) -> None:
+    sio, threads = SocketIOServer(), []
+    server = host(sio)
+    server.call(lambda: sio.start_background_task(lambda: threads.append(threading.get_ident())))
+    eventually(lambda: threads == [server.hub.thread_ident], "it runs")
