@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote_to_bytes
 
 from streamserve.gateway.environ import Environ
-
-Network = IPv4Network | IPv6Network
+from streamserve.settings.kinds import UNIX, Network
 
 FIELDS = (
     "HTTP_X_FORWARDED_FOR",
@@ -27,6 +27,7 @@ FIELDS = (
     "HTTP_X_FORWARDED_SSL",
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
 )
 _SCHEME_FIELDS = FIELDS[2:5]
 _SCHEMES = {
@@ -42,10 +43,16 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PAIR = re.compile(rf'[ \t]*({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")[ \t]*([;,]|$)')
+_EMPTY = re.compile(r"[ \t]*([;,]|$)")
+_PREFIX = re.compile(r"/[^?#\s]*")
+_PATH = re.compile(
+    r"(?:/(?!\.{1,2}(?:/|$))[^/\\\x00-\x1f\x7f]+)*"
+)  # no "//", ".." or "/\\", which begin an address elsewhere
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~%!$&'()*+;=]+)(?::([0-9]{1,5}))?")
 _HOP = re.compile(r"\[([^][]+)\](?::([0-9]{1,5}))?|([0-9.]+):([0-9]{1,5})|([^][]+)")
 
 MOST_REMEMBERED = 1024
+MOST_PORT = 65535
 
 
 class ForwardedConflict(ValueError):
@@ -56,23 +63,25 @@ class ForwardedHeaders:
     """Applies these fields to the environs of requests from trusted peers.
 
     Args:
-        networks: whose word counts; "0.0.0.0/0" and "::/0": everybody's.
-        parts: what is taken: "for" (the client's address), "proto" (the scheme), "host", "port".
+        networks: whose word counts; "0.0.0.0/0" and "::/0": that of all addresses; UNIX: that of unix sockets' peers.
+        parts: what is taken: "for" (the client's address), "proto" (the scheme), "host", "port", "prefix".
     """
 
-    def __init__(self, networks: Iterable[Network], parts: Iterable[str]) -> None:
-        self._networks = tuple(networks)
+    def __init__(self, networks: Iterable[Network | str], parts: Iterable[str]) -> None:
+        listed = tuple(networks)
+        self._networks = tuple(network for network in listed if not isinstance(network, str))
+        self._unix = UNIX in listed
         self._parts = frozenset(parts)
         self._trusted: dict[str, bool] = {}
         self._known: dict[tuple[str | None, ...], dict[str, str]] = {}
 
     def trusts(self, host: str) -> bool:
-        """Whether the word of a peer counts; that of a unix socket's ("") does, as that of this machine's addresses."""
+        """Whether the word of a peer counts; that of a unix socket has no address: ""."""
         known = self._trusted.get(host)
         if known is None:
             if len(self._trusted) >= MOST_REMEMBERED:
                 self._trusted.clear()
-            known = self._trusted[host] = not host or self._covers(_address(host))
+            known = self._trusted[host] = self._covers(_address(host)) if host else self._unix
         return known
 
     def apply(self, environ: Environ) -> None:
@@ -98,15 +107,20 @@ class ForwardedHeaders:
     def _read(self, environ: Environ) -> dict[str, str]:
         updates: dict[str, str] = {}
         elements = _elements(environ.get("HTTP_FORWARDED"))
-        element = elements[self._client([each.get("for", "") for each in elements])] if elements else {}
+        passed = [each.get("for", "") for each in elements]
+        element = elements[self._client(passed)] if elements else {}
         if "for" in self._parts:
             self._read_client(environ, element, updates)
         if "proto" in self._parts:
-            said = [environ[name] for name in _SCHEME_FIELDS if name in environ]
+            hops = _listed(environ["HTTP_X_FORWARDED_FOR"]) if "HTTP_X_FORWARDED_FOR" in environ else passed
+            behind = len(hops) - 1 - self._client(hops) if hops else None
+            said = [word for name in _SCHEME_FIELDS if name in environ for word in _of_hop(environ[name], behind)]
             scheme = _scheme([*said, *([element["proto"]] if "proto" in element else [])])
             if scheme:
                 updates["wsgi.url_scheme"] = scheme
         self._read_host(environ, element, updates)
+        if "prefix" in self._parts:
+            _read_prefix(_last(environ.get("HTTP_X_FORWARDED_PREFIX", "")), updates)
         return updates
 
     def _client(self, hops: list[str]) -> int:
@@ -119,7 +133,7 @@ class ForwardedHeaders:
     def _read_client(self, environ: Environ, element: dict[str, str], updates: dict[str, str]) -> None:
         found = []
         if "HTTP_X_FORWARDED_FOR" in environ:
-            hops = [hop.strip(" \t") for hop in environ["HTTP_X_FORWARDED_FOR"].split(",")]
+            hops = _listed(environ["HTTP_X_FORWARDED_FOR"])
             found.append(_hop(hops[self._client(hops)]))
         if "for" in element:
             found.append(_hop(element["for"]))
@@ -133,23 +147,57 @@ class ForwardedHeaders:
     def _read_host(self, environ: Environ, element: dict[str, str], updates: dict[str, str]) -> None:
         host = environ.get("HTTP_HOST", "")
         if "host" in self._parts:
-            said = [environ.get("HTTP_X_FORWARDED_HOST", "").rpartition(",")[2].strip(" \t"), element.get("host", "")]
+            said = [_last(environ.get("HTTP_X_FORWARDED_HOST", "")), element.get("host", "")]
             hosts = {each for each in said if each}
             if len(hosts) > 1:
                 raise ForwardedConflict("Forwarded and X-Forwarded-Host name different hosts")
             if hosts:
                 host = updates["HTTP_HOST"] = hosts.pop()
         match = _HOST.fullmatch(host)
-        if "HTTP_HOST" in updates and not match:
+        if "HTTP_HOST" in updates and not (match and _is_port(match[2] or "0")):
             raise ForwardedConflict("the forwarded host is malformed")
-        port = environ.get("HTTP_X_FORWARDED_PORT", "").rpartition(",")[2].strip(" \t")
+        port = _last(environ.get("HTTP_X_FORWARDED_PORT", ""))
         if "port" in self._parts and port:
-            if not re.fullmatch("[0-9]{1,5}", port):
+            if not _is_port(port):
                 raise ForwardedConflict("the forwarded port is malformed")
             updates["SERVER_PORT"] = port
             if match:
                 scheme = updates.get("wsgi.url_scheme") or str(environ["wsgi.url_scheme"])
                 updates["HTTP_HOST"] = match[1] if port == _DEFAULT_PORTS.get(scheme) else f"{match[1]}:{port}"
+
+
+def _listed(value: str) -> list[str]:
+    """The elements of a field; also the empty ones, for they are hops."""
+    return [element.strip(" \t") for element in value.split(",")]
+
+
+def _last(value: str) -> str:
+    """The right-most element of a field: the one that the peer has written."""
+    return value.rpartition(",")[2].strip(" \t")
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and int(text) <= MOST_PORT
+
+
+def _of_hop(value: str, behind: int | None) -> list[str]:
+    """The element of a field that the proxy wrote which saw the client; all, if it cannot be told which it is.
+
+    Args:
+        behind: how many trusted proxies came after that one; each has added an element. None: that is not known.
+    """
+    words = _listed(value)
+    return words if behind is None or behind >= len(words) else [words[len(words) - 1 - behind]]
+
+
+def _read_prefix(value: str, updates: dict[str, str]) -> None:
+    """What the proxy has taken off the path is where the application lives: SCRIPT_NAME, without a slash at its end."""
+    if not value:
+        return
+    path = unquote_to_bytes(value.encode("latin-1")).decode("latin-1").removesuffix("/")
+    if not _PREFIX.fullmatch(value) or not _PATH.fullmatch(path):
+        raise ForwardedConflict("the forwarded prefix is malformed")
+    updates["SCRIPT_NAME"] = path
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -168,29 +216,34 @@ def _hop(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
     match = _HOP.fullmatch(text)
     if not match:
         return None, ""
-    return _address(match[1] or match[3] or match[5]), match[2] or match[4] or ""
+    port = match[2] or match[4] or ""
+    return _address(match[1] or match[3] or match[5]), port if _is_port(port) else ""
 
 
 def _scheme(said: list[str]) -> str:
-    """The one scheme that all fields name; "" where they name none that is known."""
-    words = {word.strip(" \t").lower() for value in said for word in value.split(",")}
-    schemes = {_SCHEMES[word] for word in words if word in _SCHEMES}
+    """The one scheme that all of these words name; "" where they name none that is known."""
+    schemes = {_SCHEMES[word.lower()] for word in said if word.lower() in _SCHEMES}
     if len(schemes) > 1:
         raise ForwardedConflict("the forwarded headers name different schemes")
     return schemes.pop() if schemes else ""
 
 
 def _elements(value: str | None) -> list[dict[str, str]]:
-    """The elements of a Forwarded field, each as lowered names to values."""
+    """The elements of a Forwarded field, each as lowered names to values; empty ones do not count."""
     elements: list[dict[str, str]] = [{}]
     at = 0
     while value is not None and at < len(value):
-        match = _PAIR.match(value, at)
-        if not match or match[1].lower() in elements[-1]:
-            raise ForwardedConflict("the Forwarded field is malformed")
-        text = match[2]
-        elements[-1][match[1].lower()] = re.sub(r"\\(.)", r"\1", text[1:-1]) if text[0] == '"' else text
+        match = _EMPTY.match(value, at)
+        if match:
+            end = match[1]
+        else:
+            match = _PAIR.match(value, at)
+            if not match or match[1].lower() in elements[-1]:
+                raise ForwardedConflict("the Forwarded field is malformed")
+            text = match[2]
+            elements[-1][match[1].lower()] = re.sub(r"\\(.)", r"\1", text[1:-1]) if text[0] == '"' else text
+            end = match[3]
         at = match.end()
-        if match[3] == ",":
+        if end == ",":
             elements.append({})
-    return elements if value else []
+    return [element for element in elements if element]

@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import Any, Literal
 
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import Address, TcpAddress, parse_address
 from streamserve.settings.log_format import JSON, parse_format
 
 __all__ = [
+    "UNIX",
     "Kind",
     "Network",
     "addresses",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Network = IPv4Network | IPv6Network
+
+UNIX: Literal["unix"] = "unix"
+"""Among networks: the peers of unix sockets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +247,18 @@ def _parts_of(value: object) -> list[Any]:
     return parts
 
 
-def networks() -> Kind:
-    """Addresses and networks of peers; "*" is all of them, empty none."""
-    remedy = "give addresses such as 10.0.0.1, networks such as 10.0.0.0/8 or fd00::/8, or *"
+def networks(*words: Literal["unix"]) -> Kind:
+    """Addresses and networks of peers, and words that stand for others; "*" is all of them, empty none."""
+    others = f", {', '.join(words)}" if words else ""
+    remedy = f"give addresses such as 10.0.0.1, networks such as 10.0.0.0/8 or fd00::/8{others}, or *"
 
-    def read(value: object) -> tuple[Network, ...]:
-        found: list[Network] = []
+    def read(value: object) -> tuple[Network | Literal["unix"], ...]:
+        found: list[Network | Literal["unix"]] = []
         for part in _parts_of(value):
-            for text in ("0.0.0.0/0", "::/0") if part == "*" else (part,):
+            for text in ("0.0.0.0/0", "::/0", *words) if part == "*" else (part,):
+                if text in words:
+                    found.append(UNIX)
+                    continue
                 try:
                     found.append(ip_network(str(text)))
                 except ValueError as problem:

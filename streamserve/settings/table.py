@@ -15,6 +15,7 @@ from typing import Any, Literal
 from streamserve.errors import ConfigurationError
 from streamserve.listening.addresses import Address, TcpAddress, UnixFile
 from streamserve.settings.kinds import (
+    UNIX,
     Kind,
     Network,
     addresses,
@@ -180,13 +181,14 @@ class Settings:
 
     underscore_headers: Literal["drop", "refuse", "keep"] = setting("drop", choice("drop", "refuse", "keep"), "HTTP",
         "Header names with an underscore, which WSGI cannot tell from a dash: drop them, answer 400, or keep them.")
-    forwarded_allow_ips: tuple[Network, ...] = setting(
-        (IPv4Network("127.0.0.1"), IPv6Network("::1")), networks(), "HTTP",
-        "Proxies whose X-Forwarded-* and Forwarded headers count: addresses and networks, * for all, empty for none."
-        " Where it is not empty, peers on unix sockets count too.")
-    forwarded_parts: tuple[str, ...] = setting(("for", "proto"), choices("for", "proto", "host", "port"), "HTTP",
-        "What is taken from those headers: the client's address, the scheme, the host, the port. Take only what your"
-        " proxy always writes itself: what it lets through, clients choose.")
+    forwarded_allow_ips: tuple[Network | Literal["unix"], ...] = setting(
+        (IPv4Network("127.0.0.1"), IPv6Network("::1"), UNIX), networks(UNIX), "HTTP",
+        "Proxies whose X-Forwarded-* and Forwarded headers count: addresses and networks, unix for the peers on unix"
+        " sockets, * for all, empty for none.")
+    forwarded_parts: tuple[str, ...] = setting(
+        ("for", "proto"), choices("for", "proto", "host", "port", "prefix"), "HTTP",
+        "What is taken from those headers: the client's address, the scheme, the host, the port, the prefix"
+        " (SCRIPT_NAME). Take only what your proxy always writes itself: what it lets through, clients choose.")
     proxy_protocol: Literal["off", "on"] = setting("off", choice("off", "on"), "HTTP",
         "Connections from the load balancers in proxy_allow_ips begin with a PROXY protocol header, version 1 or 2,"
         " which names the client. Not beside certfile.")

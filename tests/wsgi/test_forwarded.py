@@ -78,6 +78,20 @@ def test_from_others_they_change_nothing(serve: Serve, allowed: str) -> None:
         (b"X-Forwarded-For: <script>\r\n", "127.0.0.1", "own", "http"),
         (b"X-Forwarded-Proto: https\r\n", "127.0.0.1", "own", "https"),
         (b"X-Forwarded-Proto: HTTPS, https\r\n", "127.0.0.1", "own", "https"),
+        (b"X-Forwarded-For: 203.0.113.9, 10.0.0.1\r\nX-Forwarded-Proto: https,http\r\n", "203.0.113.9", "0", "https"),
+        (b"X-Forwarded-For: 203.0.113.9, 10.0.0.1\r\nX-Forwarded-Proto: http, https\r\n", "203.0.113.9", "0", "http"),
+        (
+            b"X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-Proto: https, http\r\n",
+            "203.0.113.9",
+            "0",
+            "http",
+        ),
+        (
+            b"Forwarded: for=203.0.113.9, for=10.0.0.1\r\nX-Forwarded-Proto: https, http\r\n",
+            "203.0.113.9",
+            "0",
+            "https",
+        ),
         (b"X-Forwarded-Proto: wss\r\n", "127.0.0.1", "own", "https"),
         (b"X-Forwarded-Proto: http\r\n", "127.0.0.1", "own", "http"),
         (b"X-Forwarded-Proto: gopher\r\n", "127.0.0.1", "own", "http"),
@@ -93,6 +107,11 @@ def test_from_others_they_change_nothing(serve: Serve, allowed: str) -> None:
         (b'forwarded: for="203.0.113.9:80" ; ext="a;b,c\\"d" ; proto="https"\r\n', "203.0.113.9", "80", "https"),
         (b'Forwarded: for="[2001:db8::1]"\r\nForwarded: for=10.0.0.1\r\n', "2001:db8::1", "0", "http"),
         (b'Forwarded: for="_hidden:_port", for=10.0.0.1;proto=https\r\n', "127.0.0.1", "own", "http"),
+        (b"Forwarded: for=203.0.113.9,,for=10.0.0.1\r\n", "203.0.113.9", "0", "http"),
+        (b"Forwarded: , for=203.0.113.9;;proto=https; ,\t, for=10.0.0.1 ,\r\n", "203.0.113.9", "0", "https"),
+        (b"Forwarded: ,\r\n", "127.0.0.1", "own", "http"),
+        (b"X-Forwarded-For: 203.0.113.9:65536\r\n", "203.0.113.9", "0", "http"),
+        (b'Forwarded: for="203.0.113.9:99999"\r\n', "203.0.113.9", "0", "http"),
         (b"Forwarded: for=unknown;proto=https\r\n", "127.0.0.1", "own", "https"),
         (b'Forwarded: for="127.0.0.1"\r\n', "127.0.0.1", "0", "http"),
     ],
@@ -136,6 +155,9 @@ def test_host_and_port_where_they_are_asked_for(serve: Serve, fields: bytes, hos
         b"X-Forwarded-Host: a b\r\n",
         b"X-Forwarded-Host: a/b\r\n",
         b"X-Forwarded-Port: -1\r\n",
+        b"X-Forwarded-Port: 65536\r\n",
+        b"X-Forwarded-Host: one:99999\r\n",
+        b"X-Forwarded-For: 203.0.113.9, 127.0.0.1, 127.0.0.1\r\nX-Forwarded-Proto: http,https\r\n",
         b"Forwarded: for\r\n",
         b"Forwarded: for=1.2.3.4;for=1.2.3.5\r\n",
         b'Forwarded: for="1.2.3.4\r\n',
@@ -156,15 +178,23 @@ def test_what_contradicts_itself_is_400(serve: Serve, caplog: pytest.LogCaptureF
     assert untrusting.ask(request(fields)).status == 200
 
 
-def test_peers_of_a_unix_socket_count(serve: Serve, tmp_path: Path) -> None:
-    running = serve(Recorder(), listener=f"unix:{tmp_path / 'socket'}", forwarded_allow_ips=OTHERS)
+@pytest.mark.parametrize("allowed", [None, "unix", f"{OTHERS},unix", "*"])
+def test_peers_of_a_unix_socket_count(serve: Serve, tmp_path: Path, allowed: str | None) -> None:
+    settings = {} if allowed is None else {"forwarded_allow_ips": allowed}
+    running = serve(Recorder(), listener=f"unix:{tmp_path / 'socket'}", **settings)
     found = ask(running, b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n")
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("203.0.113.9", "https")
     assert ask(running, b"")["REMOTE_ADDR"] == ""
 
 
-def test_peers_of_a_unix_socket_count_not_where_nobody_does(serve: Serve, tmp_path: Path) -> None:
-    running = serve(Recorder(), listener=f"unix:{tmp_path / 'socket'}", forwarded_allow_ips="")
+@pytest.mark.parametrize("allowed", ["", OTHERS, "0.0.0.0/0,::/0"])
+def test_peers_of_a_unix_socket_count_not_where_they_are_not_listed(serve: Serve, tmp_path: Path, allowed: str) -> None:
+    running = serve(Recorder(), listener=f"unix:{tmp_path / 'socket'}", forwarded_allow_ips=allowed)
+    assert ask(running, b"X-Forwarded-Proto: https\r\n")["wsgi.url_scheme"] == "http"
+
+
+def test_peers_of_an_address_count_not_where_only_unix_sockets_do(serve: Serve) -> None:
+    running = serve(Recorder(), forwarded_allow_ips="unix")
     assert ask(running, b"X-Forwarded-Proto: https\r\n")["wsgi.url_scheme"] == "http"
 
 
