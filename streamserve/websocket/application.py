@@ -77,7 +77,7 @@ def _speaks_websocket(app: Any) -> bool:
 
 def _begin(client_class: Any, websocket: WebSocket) -> list[bytes]:
     client = client_class(websocket)
-    websocket.accept(getattr(client, "protocol_name", lambda: None)())
+    websocket.accept(getattr(client, "protocol_name", lambda: None)() or None)  # there, "" is none
     client.on_open()
     websocket.handle_by(client)
     return []

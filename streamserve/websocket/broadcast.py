@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamserve.core import ffi, lib
 from streamserve.loop.native_threads import get_ident
@@ -30,19 +30,35 @@ def broadcast(websockets: Iterable[WebSocket], message: str | bytes | bytearray 
 
     Returns:
         How many it was sent to; where other threads serve them, how many it was handed to.
+
+    Raises:
+        TypeError: message is neither str nor bytes, or websockets are none; nothing was sent.
     """
     opcode = _TEXT if isinstance(message, str) else _BINARY
     data = encoded(message)
     plain: dict[Hub, list[int]] = {}
     packed: dict[Deflate, dict[Hub, list[int]]] = {}
-    for websocket in websockets:
-        if websocket.accepted:
-            by_hub = plain if websocket.deflate is None else packed.setdefault(websocket.deflate, {})
-            by_hub.setdefault(websocket._sockets.hub, []).append(websocket.handle)
+    _sort(websockets, plain, packed)
     count = _to_all(plain, opcode, data, 0)
     for deflate, by_hub in packed.items():
         count += _to_all(by_hub, opcode, *deflate.pack(data))
     return count
+
+
+def _sort(websockets: Any, plain: dict[Hub, list[int]], packed: dict[Deflate, dict[Hub, list[int]]]) -> None:
+    """Puts the connections that are open to those of their loop and of how they compress."""
+    if isinstance(websockets, WebSocket) or not hasattr(websockets, "__iter__"):  # iterated, one gives its messages
+        raise TypeError(f"broadcast() sends to several WebSockets, such as a set of them; not to {websockets!r:.100}")
+    websocket: Any = None
+    try:
+        for websocket in websockets:
+            if websocket.accepted:
+                by_hub = plain if websocket.deflate is None else packed.setdefault(websocket.deflate, {})
+                by_hub.setdefault(websocket._sockets.hub, []).append(websocket.handle)
+    except AttributeError:
+        if websocket.__class__ is WebSocket:
+            raise
+        raise TypeError(f"broadcast() sends to WebSockets, not to {websocket!r:.100}") from None
 
 
 def _to_all(by_hub: dict[Hub, list[int]], opcode: int, data: bytes, flags: int) -> int:

@@ -17,6 +17,7 @@ from streamserve.core import lib
 from streamserve.errors import InvalidThreadUseError, LocalProtocolError
 from streamserve.loop.native_threads import get_ident
 from streamserve.loop.waiter import Waiter
+from streamserve.websocket.arguments import check_subprotocol, check_timeout, close_reason, header_pairs, ping_payload
 from streamserve.websocket.deflate import Packed
 from streamserve.websocket.delivery import Delivery
 from streamserve.websocket.forwarding import Forwarding
@@ -105,13 +106,16 @@ class WebSocket(Delivery):
         Raises:
             HandshakeRefused: the client's handshake is none, or its origin may not; let it pass, the server answers.
             LocalProtocolError: it was accepted before, or the client did not offer the subprotocol.
+            TypeError: subprotocol is neither str nor None, or headers are no pairs.
             WebSocketClosed: the client has gone.
         """
+        check_subprotocol(subprotocol)
+        pairs = header_pairs(headers)
         handshake, self._handshake = self._handshake, None
         if handshake is None:
             raise LocalProtocolError("the WebSocket was accepted before: call accept() first, and once")
         try:
-            handshake(self, subprotocol, headers, origin_checked, held)
+            handshake(self, subprotocol, pairs, origin_checked, held)
         except BaseException:
             self._handshake = handshake
             raise
@@ -136,7 +140,10 @@ class WebSocket(Delivery):
             TimeoutError: none came within `timeout` seconds.
             LocalProtocolError: another greenlet receives, or the messages are for the handler, no method of which runs.
             InvalidThreadUseError: this is not the thread that serves the connection.
+            TypeError: timeout is neither a number nor None; ValueError: it is NaN.
         """
+        if timeout is not None:
+            check_timeout(timeout)
         if self._handshake is not None:
             self.accept()
         if self._inbox:
@@ -249,14 +256,14 @@ class WebSocket(Delivery):
 
         Raises:
             LocalProtocolError: payload is longer than 125 bytes.
+            TypeError: payload is not bytes.
             WebSocketClosed: the connection has ended.
         """
+        data = ping_payload(payload)
         self._use()
-        if len(payload) > 125:
-            raise LocalProtocolError(f"the payload of a ping has {len(payload)} bytes; at most 125 are allowed")
-        queued = _send(self._sockets.core, self.handle, _PING, payload, len(payload), 0)
+        queued = _send(self._sockets.core, self.handle, _PING, data, len(data), 0)
         if not 0 <= queued < self._sockets.high_water:
-            self._not_taken(queued, _PING, payload, 0)
+            self._not_taken(queued, _PING, data, 0)
 
     def _not_taken(self, queued: int, opcode: int, data: bytes, flags: int) -> None:
         """What the core answered to a message is not that there is room for more."""
@@ -285,20 +292,17 @@ class WebSocket(Delivery):
 
         Raises:
             LocalProtocolError: the code or the reason may not go on the wire.
+            TypeError: code is no int, or reason no str.
         """
+        data = close_reason(code, reason)
         if self.close_code is not None:
             return
         self._use()
-        data = reason.encode()
         sockets = self._sockets
         if sockets.hub.thread_ident != get_ident():
             sockets.hub.run_callback_threadsafe(self.close, code, reason)
             return
-        if lib.ss_ws_close(sockets.core, self.handle, code, data, len(data)) == lib.SS_MISUSE:
-            raise LocalProtocolError(
-                f"a WebSocket cannot be closed with {code} and a reason of {len(data)} bytes: give a code that may"
-                " be sent (RFC 6455 section 7.4) and at most 123 bytes"
-            )
+        lib.ss_ws_close(sockets.core, self.handle, code, data, len(data))
         self._ending(code, reason)
 
     def _ending(self, code: int, reason: str) -> None:
