@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FastManager", "fast"]
 
+_room: Any = dict.get
+"""A room that is kept, by its name: Namespace.get would have the one of a client, too, and takes longer."""
+
+_NOBODY: Mapping[Any, Any] = {}
 
 MOST_CALLBACKS = 10_000
 """Events that wait for the answer of one client: its callbacks are kept as long as it is there, if it gives none."""
@@ -68,7 +72,7 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def _everyone(self, namespace: str) -> Mapping[str | None, str]:
         """Who is in a namespace; the last one may leave it at any time, and another come."""
-        return self.rooms.get(namespace, {}).get(None, {})  # type: ignore[no-any-return]
+        return _room(self.rooms.get(namespace, _NOBODY), None, _NOBODY)  # type: ignore[no-any-return]
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """The client that has this sid in a namespace."""
@@ -143,7 +147,7 @@ class FastManager(Manager):  # type: ignore[misc]
                 if eio_sid is None:
                     raise ValueError("sid is not connected to requested namespace")
                 rooms = self.rooms[namespace] = Namespace()
-            everyone = rooms.get(None, {})
+            everyone = _room(rooms, None, _NOBODY)
             if room is None:
                 self._enter_namespace(rooms, sid, namespace, eio_sid)
             elif room in everyone:
@@ -153,7 +157,7 @@ class FastManager(Manager):  # type: ignore[misc]
                 self._enter(rooms, sid, namespace, room, everyone[sid] if eio_sid is None else eio_sid)
 
     def _enter_namespace(self, rooms: Namespace, sid: str, namespace: str, eio_sid: str | None) -> None:
-        everyone: Any = rooms.get(None)
+        everyone: Any = _room(rooms, None)
         if everyone is None:
             everyone = rooms[None] = Everyone()
         if eio_sid is None:
@@ -166,7 +170,7 @@ class FastManager(Manager):  # type: ignore[misc]
             self.others.setdefault(eio_sid, []).append(namespace)
 
     def _enter(self, rooms: Namespace, sid: str, namespace: str, room: Any, eio_sid: str) -> None:
-        members = rooms.get(room)
+        members = _room(rooms, room)
         if members is None:
             members = rooms[room] = Room()
         if sid not in members:
@@ -177,7 +181,7 @@ class FastManager(Manager):  # type: ignore[misc]
         """A client leaves a room; one that it is not in is fine."""
         with self.guard:
             rooms = self.rooms.get(namespace, {})
-            members = rooms.get(room)
+            members = _room(rooms, room)
             if members is None or sid not in members:
                 return
             if room is not None:
@@ -194,7 +198,7 @@ class FastManager(Manager):  # type: ignore[misc]
 
     def get_rooms(self, sid: str, namespace: str) -> list[Any]:
         """The rooms that a client is in: its own, then the others in the order of entering."""
-        if sid not in self.rooms.get(namespace, {}).get(None, ()):
+        if sid not in self._everyone(namespace):
             return []
         return [sid, *self.memberships.get(namespace, {}).get(sid, ())]
 
@@ -265,7 +269,7 @@ class FastManager(Manager):  # type: ignore[misc]
     def deliver(self, frames: list[Frame], namespace: str, room: Any, skipped: Collection[str]) -> None:
         """Sends frames to those who are in a room now. From a thread that is not the loop's they leave soon."""
         rooms = self.rooms.get(namespace, {})
-        everyone: Any = rooms.get(None)
+        everyone: Any = _room(rooms, None)
         if everyone is None:
             return  # nobody is there, or another loop's last client has just left
         alone = everyone.get(room) if room.__class__ is str else None
@@ -273,7 +277,7 @@ class FastManager(Manager):  # type: ignore[misc]
             if room not in skipped:
                 self.server.send_frames(alone, namespace, frames)
             return
-        members = union(rooms, room) if _is_several(room) else rooms.get(room)
+        members = union(rooms, room) if _is_several(room) else _room(rooms, room)
         if not members:
             return
         left_out = {eio_sid for sid in skipped if (eio_sid := members.get(sid)) is not None}

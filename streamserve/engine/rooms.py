@@ -122,7 +122,15 @@ class Namespace(dict[Any, Room]):
     __slots__ = ()
 
     def __contains__(self, name: Any) -> bool:
-        return super().__contains__(name) or name in self.get(None, ())
+        return super().__contains__(name) or name in super().get(None, ())
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        """The room of that name, a client's own one too."""
+        room = super().get(name)
+        if room is not None:
+            return room
+        everyone = None if name is None else super().get(None)
+        return default if everyone is None or name not in everyone else self[name]
 
     def __missing__(self, name: Any) -> Room:
         everyone = self.get(None)

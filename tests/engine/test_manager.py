@@ -77,6 +77,17 @@ def test_rooms_are_what_python_socketio_says_they_are() -> None:
         assert state(upstream, sids) == state(ours, sids)
 
 
+def test_the_room_of_a_client_is_found_whichever_way_it_is_looked_for() -> None:
+    manager = made(FastManager)
+    sid = manager.connect("eio1", "/")
+    manager.enter_room(sid, "/", "red")
+    rooms = manager.rooms["/"]
+    assert rooms.get(sid) == rooms[sid] == {sid: "eio1"} and sid in rooms
+    assert rooms.get("red") is rooms["red"] and rooms.get(None) is rooms[None]
+    for name in ("nobody", 7):
+        assert rooms.get(name) is None and rooms.get(name, 1) == 1 and name not in rooms
+
+
 def test_nothing_is_left_when_all_are_gone() -> None:
     manager = made(FastManager)
     sids = [manager.connect(f"eio{number}", "/") for number in range(50)]
