@@ -30,7 +30,7 @@ from streamserve.engine.handlers import HandlerFailed, call, call_class
 from streamserve.engine.joining import can_join, join
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
-from streamserve.engine.packets import NO_EVENT, PacketWriter, is_whole, parsed
+from streamserve.engine.packets import NO_EVENT, PacketWriter, is_event, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
 from streamserve.engine.server import MAX_QUEUE, EngineServer
 from streamserve.engine.session import Frame, Session
@@ -285,8 +285,8 @@ class SocketIOServer(Server):  # type: ignore[misc]
             return handler, ("*", *found[1:]) if handler else found
         return super()._get_event_handler(event, namespace, args)  # type: ignore[no-any-return]
 
-    def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
-        """Calls the handler of an event, once.
+    def _trigger_event(self, event: Any, namespace: str, *args: Any) -> Any:
+        """Calls the handler of an event, once; its name is text, or a number.
 
         Raises:
             HandlerFailed: that of connect raised TypeError.
@@ -297,7 +297,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         if handler:
             return handler(*found)
         handler, found = self._get_namespace_handler(namespace, args)
-        return handler.trigger_event(event, *found) if handler else self.not_handled
+        return handler.trigger_event(str(event), *found) if handler else self.not_handled  # it makes a method's name
 
     def _trigger_reserved(self, event: str, namespace: str, args: tuple[Any, ...]) -> Any:
         """Calls the handler of connect or disconnect; the client of one that fails is let go of all the same."""
@@ -354,12 +354,10 @@ class SocketIOServer(Server):  # type: ignore[misc]
     def _dispatch_data(self, eio_sid: str, pkt: Any, event: bool) -> None:
         """An event or an acknowledgement, whole."""
         data = pkt.data
-        if not isinstance(data, list) or (event and not (data and isinstance(data[0], str))):
+        if not isinstance(data, list) or (event and not is_event(data)):
             raise MalformedPayload(NO_EVENT)
-        if event and data[0] in self.reserved_events:
-            raise MalformedPayload(
-                f"{data[0]!r} is no event that a client may send: its handler is called by the server"
-            )
+        if event and data[0] in self.reserved_events:  # a subclass may have more of them
+            raise MalformedPayload(f"{data[0]!r} is no event that a client may send")
         if eio_sid in self.arrivals:
             self.not_joined(eio_sid, pkt.namespace or "/")
         elif event:

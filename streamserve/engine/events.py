@@ -14,7 +14,7 @@ from socketio import packet
 from streamserve.core import lib
 from streamserve.engine.json_codec import Attached
 from streamserve.engine.manager import FastManager
-from streamserve.engine.packets import NO_EVENT
+from streamserve.engine.packets import NO_EVENT, NUMBERS, RESERVED
 from streamserve.engine.payloads import MalformedPayload
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Events:
         self._direct = direct
         self._codec, self._encode, self._scan = codec, codec.encode, codec.scan
         self._plain = codec.standard and server.sends_plainly()
-        self._reserved = frozenset(server.reserved_events)
+        self._reserved = RESERVED.union(server.reserved_events)
 
     def take(self, session: Session, kind: int, number: int, namespace: str, text: str, start: int, end: int) -> None:
         """An event or acknowledgement; see EngineServer.take_events.
@@ -73,8 +73,8 @@ class Events:
             data = self._codec.loads(text[start:end])  # says what is wrong with it, or that only spaces follow
         if (kind == _ACK or server._binary_packet) and self._is_no_event(session, kind, number, namespace, data):
             return
-        name = data[0] if data else None
-        if name.__class__ is not str or name in self._reserved:
+        name: Any = data[0] if data else None
+        if (name.__class__ is not str and name.__class__ not in NUMBERS) or name in self._reserved:
             raise MalformedPayload(NO_EVENT)
         try:
             sid = manager.rooms[namespace][None]._invm.get(session.sid)

@@ -28,6 +28,9 @@ from streamserve.engine.payloads import MalformedPayload
 
 __all__ = ["Attached", "JsonCodec"]
 
+_SPACES = " \t\n\r"
+"""JSON's white space (RFC 8259 section 2): the scanner begins behind it."""
+
 _SEPARATORS = (",", ":")
 MOST_DIGITS: int = lib.SS_ENGINE_MOST_DIGITS
 """Digits of an integer that a client may send: Python's conversion of longer ones costs their square."""
@@ -147,10 +150,10 @@ class JsonCodec:
         try:
             if len(text) > MOST_DIGITS and _RUN.search(text[::_EVERY]):
                 return json.loads(text, parse_int=_checked_int, parse_constant=_no_constant)
-            value, end = self.scan(text, 0)
+            value, end = self.scan(text, len(text) - len(text.lstrip(_SPACES)))
         except (ValueError, StopIteration, RecursionError) as error:
             raise MalformedPayload(f"{text[:20]!r} is no JSON: {error}") from None
-        if end != len(text) and not text[end:].isspace():
+        if end != len(text) and text[end:].strip(_SPACES):
             raise MalformedPayload(f"behind the JSON {text[:20]!r} there is more")
         return value
 

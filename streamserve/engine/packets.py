@@ -10,7 +10,7 @@ from socketio import packet
 from streamserve.engine.json_codec import MOST_DIGITS, JsonCodec
 from streamserve.engine.payloads import MalformedPayload
 
-__all__ = ["NO_EVENT", "PacketWriter", "is_whole", "parsed"]
+__all__ = ["NO_EVENT", "NUMBERS", "RESERVED", "PacketWriter", "is_event", "is_whole", "parsed"]
 
 MOST_ATTACHMENTS = 10
 """Binary attachments of one event."""
@@ -18,7 +18,17 @@ MOST_ATTACHMENTS = 10
 LONGEST_NAMESPACE = 512
 """Characters of a namespace's name."""
 
-NO_EVENT = "the data of an event is a list that begins with its name, of an acknowledgement a list"
+NO_EVENT = (
+    "the data of an event is a list that begins with its name, none that is reserved; an acknowledgement's a list"
+)
+
+_NO_PAYLOAD = "the data of a CONNECT is an object, an event's a list; a DISCONNECT has none"
+
+NUMBERS = (int, float)
+"""What the name of an event may be beside text, as in Node's server; True is none of them."""
+
+RESERVED = frozenset({"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"})
+"""Names that no event of a client has (socket.io-protocol, "Event"; the list is that of socket.io-parser 4.2)."""
 
 _BINARY = {packet.EVENT: packet.BINARY_EVENT, packet.ACK: packet.BINARY_ACK}
 
@@ -83,7 +93,7 @@ def parsed(packet_class: Any, codec: JsonCodec | None, data: Any) -> Any:
     except Exception as error:  # whatever a parser of others raises: the bytes are the client's
         raise MalformedPayload(f"{data[:20]!r} is no packet: {error}") from None
     if not packet_class.uses_binary_events and not _is_sound(pkt):
-        raise MalformedPayload(f"{data[:20]!r} is no packet: its type, namespace or id is none")
+        raise MalformedPayload(f"{data[:20]!r} is no packet: its type, namespace, id or data is none")
     return pkt
 
 
@@ -102,6 +112,8 @@ def _parsed(packet_class: Any, codec: JsonCodec, data: str) -> Any:
     pkt = packet_class(int(kind[0]), namespace=namespace, id=int(number) if number else None, binary=False)
     if head.end() < len(data):
         pkt.data = codec.loads(data[head.end() :])
+        if pkt.data is None or not _fits(pkt):
+            raise MalformedPayload(_NO_PAYLOAD)
     pkt.attachment_count = int(count or 0)
     return pkt
 
@@ -109,12 +121,26 @@ def _parsed(packet_class: Any, codec: JsonCodec, data: str) -> Any:
 def _is_sound(pkt: Any) -> bool:
     """What a parser passes on as the client wrote it: MessagePack's does."""
     number, name = pkt.id, pkt.namespace
+    if pkt.data is not None and not _fits(pkt):
+        return False
     return (
         pkt.packet_type.__class__ is int
         and 0 <= pkt.packet_type < packet.BINARY_EVENT
         and (name is None or (isinstance(name, str) and name[:1] == "/" and len(name) <= LONGEST_NAMESPACE))
         and (number is None or number.__class__ is int)
     )
+
+
+def _fits(pkt: Any) -> bool:
+    """Whether data is none that its packet cannot have: CONNECT has an object, DISCONNECT nothing."""
+    kind = pkt.packet_type
+    return kind != packet.DISCONNECT and (kind != packet.CONNECT or isinstance(pkt.data, dict))
+
+
+def is_event(data: list[Any]) -> bool:
+    """Whether it begins with a name, and one that a client's event may have."""
+    name = data[0] if data else None
+    return name.__class__ in NUMBERS or (isinstance(name, str) and name not in RESERVED)
 
 
 def is_whole(pkt: Any, attachment: bytes) -> bool:

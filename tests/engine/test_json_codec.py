@@ -55,7 +55,21 @@ def test_what_contains_itself_is_a_value_error() -> None:
         CODEC.dumps(loop)
 
 
-@pytest.mark.parametrize("text", ["", "[", "[1] x", "{'a':1}", "[" * 100_000, f"[{LONG}]", f'["{"x" * 300}",{LONG}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "[1] x",
+        "{'a':1}",
+        "\u00a0[1]",
+        "[1]\u00a0",
+        " \n",
+        "[" * 100_000,
+        f"[{LONG}]",
+        f'["{"x" * 300}",{LONG}]',
+    ],
+)
 def test_what_is_no_json_is_malformed(text: str) -> None:
     with pytest.raises(MalformedPayload):
         CODEC.loads(text)
@@ -74,7 +88,9 @@ def test_what_only_python_takes_for_json_is_malformed(text: str) -> None:
         CODEC.loads(text)
 
 
-@pytest.mark.parametrize("text", [f'["{LONG}"]', f"[{LONG[1:]}]", "[1]\n ", '["' + "12 " * 200 + '"]'])
+@pytest.mark.parametrize(
+    "text", [f'["{LONG}"]', f"[{LONG[1:]}]", "[1]\n ", " \t\n\r[1]", f' ["{LONG}"] ', '["' + "12 " * 200 + '"]']
+)
 def test_digits_in_text_and_integers_up_to_the_limit_are_taken(text: str) -> None:
     assert CODEC.loads(text) == json.loads(text)
 

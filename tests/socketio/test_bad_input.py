@@ -8,8 +8,9 @@ from typing import Any
 import msgpack
 import pytest
 import requests
+from socketio import Namespace
 
-from streamserve.engine.packets import LONGEST_NAMESPACE
+from streamserve.engine.packets import LONGEST_NAMESPACE, RESERVED
 from streamserve.socketio_server import SocketIOServer
 from tests.socketio.conftest import Host
 from tests.socketio.test_protocol import Wire
@@ -38,10 +39,22 @@ ENDING: dict[str, list[str | bytes]] = {
     "deep JSON of Engine.IO": ["4" + "[" * 100_000],
     # names
     "no name": ["42[]"],
-    "a number for a name": ["42[1]"],
+    "true for a name": ["42[true]"],
+    "a list for a name": ["42[[]]"],
+    **{f"the name {name}": [f'42["{name}"]'] for name in sorted(RESERVED)},
+    "a reserved name of an event with attachments": [f'451-["newListener",{PLACE % 0}]', b"x"],
     "null for a name": ["42[null]"],
     "an attachment for a name": [f"451-[{PLACE % 0}]", b"echo"],
     "an acknowledgement that is no list": ["431{}"],
+    # what joins and leaves
+    "a list for an auth": ["41", "40[1]"],
+    "text for an auth": ["41", '40"x"'],
+    "null for an auth": ["41", "40null"],
+    "a number for an auth": ["40/other,7 1"],
+    "data of leaving": ['41{"a":1}'],
+    "null of leaving": ["41null"],
+    "a space that JSON has not": ['421\u00a0["echo"]'],
+    "such a space behind it": ['421["echo"]\u00a0'],
     # attachments
     "none, of an event that has them": ['50-["echo"]'],
     "eleven": ['511-["echo"]'],
@@ -80,7 +93,11 @@ TAKEN: dict[str, tuple[list[str | bytes], str]] = {
     "space behind JSON": (['421["echo"] \n'], "431[]"),
     "half a surrogate": (['421["echo","\\ud800"]'], '431["\\ud800"]'),
     "an event of the name of the handler of all": (['421["*",1]'], '431["*",1]'),
-    "an event of a name of another library": (['421["connect_error",1]'], '431["connect_error",1]'),
+    "a number for a name": (["421[7,1]"], "431[7,1]"),
+    "a fraction for a name": (["421[1.5,1]"], "431[1.5,1]"),
+    "a number for a name, with an attachment": ([f"451-1[8,{PLACE % 0}]", b"x"], f"461-1[8,{PLACE % 0}]"),
+    "a number whose handler there is": (["421[1,2]"], '431["one",2]'),
+    "space before JSON": (['421 \t\n\r["echo"]'], "431[]"),
     "an empty name": (['421["",1]'], '431["",1]'),
     "an attachment that no place has": (['451-1["echo"]', b"x"], "431[]"),
     "what is almost a place": (['451-1["echo",{"_placeholder":1,"num":0}]', b"x"], '431[{"_placeholder":1,"num":0}]'),
@@ -98,6 +115,7 @@ def made(**options: Any) -> SocketIOServer:
     sio = SocketIOServer(**options)
     sio.on("connect", lambda sid, environ: None, namespace="/other")
     sio.on("echo", lambda sid, *data: data)
+    sio.on(1, lambda sid, data: ("one", data))
     sio.on("*", lambda event, sid, *data: (event, *data))
     return sio
 
@@ -166,6 +184,45 @@ def test_an_event_before_a_namespace_is_joined_ends_its_connection(server: Runni
     assert (response.status_code, response.json()["code"]) == (400, 3)
 
 
+def test_space_before_what_identifies_a_client_is_none_of_it(host: Host) -> None:
+    sio, auths = SocketIOServer(), []
+    sio.on("connect", lambda sid, environ, auth: auths.append(auth))
+    with ExitStack() as stack:
+        wire = Wire(host(sio).port)
+        stack.callback(wire.connection.shutdown)
+        wire.join(auth=' {"a":1}')
+    assert auths == [{"a": 1}]
+
+
+def test_an_event_whose_name_is_a_number_goes_to_the_method_of_that_number(host: Host) -> None:
+    class Numbered(Namespace):  # type: ignore[misc]
+        def on_7(self, sid: str, data: Any) -> Any:
+            return "seven", data
+
+    sio = SocketIOServer()
+    sio.register_namespace(Numbered("/"))
+    with ExitStack() as stack:
+        wire = opened(host(sio), stack)
+        wire.send("421[7,1]")
+        assert wire.receive() == '431["seven",1]'
+
+
+def test_numbers_and_data_of_messagepack_are_taken_as_those_of_json(host: Host) -> None:
+    pytest.importorskip("msgpack")
+    server = host(made(serializer="msgpack"))
+    for data, answer in (([7, 1], [7, 1]), ([1, b"x"], ["one", b"x"]), ([True], None), (["newListener"], None)):
+        with ExitStack() as stack:
+            wire = Wire(server.port)
+            stack.callback(wire.connection.shutdown)
+            wire.send(msgpack.dumps({"type": 0, "nsp": "/", "data": None}))
+            wire.receive()
+            wire.send(msgpack.dumps({"type": 2, "nsp": "/", "id": 1, "data": data}))
+            if answer is None:
+                assert wire.is_closed()
+            else:
+                assert msgpack.loads(wire.receive())["data"] == answer
+
+
 def test_an_event_after_leaving_is_ignored(server: Running) -> None:
     with ExitStack() as stack:
         wire = opened(server, stack)
@@ -203,6 +260,9 @@ def test_neither_type_nor_namespace_nor_id_of_messagepack_is_believed(host: Host
         {"type": 0, "nsp": "*"},
         {"type": 0, "nsp": ""},
         {"type": 0, "nsp": 1},
+        {"type": 0, "nsp": "/", "data": [1]},
+        {"type": 0, "nsp": "/", "data": "x"},
+        {"type": 1, "nsp": "/", "data": {}},
         {"type": 0, "nsp": "/" + "x" * 1000},
         {"type": 2, "nsp": "/", "id": "1", "data": ["echo"]},
         {"type": 5, "nsp": "/", "data": ["echo"]},
