@@ -126,4 +126,4 @@ def page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [PAGE]
 
 
-app = Resource({"/": page, "/board": Member})
+app = Resource({"/$": page, "/board$": Member})
