@@ -227,6 +227,7 @@ class Lib:
     SS_HANDSHAKE_TIMEOUT: int
     SS_HANDSHAKES_FULL: int
     SS_BAD_PROXY_HEADER: int
+    SS_PROXY_TIMEOUT: int
     SS_REFUSAL_COUNT: int
     def ss_refusal_status(self, refusal: int, /) -> int: ...
     def ss_refusal_text(self, refusal: int, /) -> CData: ...

@@ -21,6 +21,7 @@ LIMITS = {
     lib.SS_TOO_MANY_FIELDS: "max_header_fields",
     lib.SS_BODY_TOO_LARGE: "max_body_bytes",
     lib.SS_HEAD_TIMEOUT: "head_timeout",
+    lib.SS_PROXY_TIMEOUT: "head_timeout",
     lib.SS_BODY_TIMEOUT: "body_timeout",
     lib.SS_OVERLOADED: "max_connections",
     lib.SS_BUFFERS_FULL: "max_buffer_bytes",

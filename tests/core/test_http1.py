@@ -95,6 +95,7 @@ def test_every_refusal_has_a_status_and_a_text(number: int) -> None:
         lib.SS_HANDSHAKE_TIMEOUT,
         lib.SS_HANDSHAKES_FULL,
         lib.SS_BAD_PROXY_HEADER,
+        lib.SS_PROXY_TIMEOUT,
     )  # there is nobody to understand an answer
     assert unanswered or lib.ss_refusal_status(number) in (400, 408, 413, 414, 417, 431, 501, 503, 505)
     assert len(ffi.string(lib.ss_refusal_text(number))) > 20

@@ -38,7 +38,8 @@ enum ss_refusal {
     SS_TLS_HELLO,             /* TLS on a port that does not speak it     400 */
     SS_HANDSHAKE_TIMEOUT,     /* TLS handshake deadline passed; closed without an answer */
     SS_HANDSHAKES_FULL,       /* too many TLS handshakes at once, and this one kept us waiting; no answer */
-    SS_BAD_PROXY_HEADER,      /* PROXY protocol: malformed, missing, late: no answer */
+    SS_BAD_PROXY_HEADER,      /* PROXY protocol: malformed, missing: no answer */
+    SS_PROXY_TIMEOUT,         /* PROXY protocol: head deadline passed; no answer */
     SS_REFUSAL_COUNT
 };
 int ss_refusal_status(int refusal);        /* HTTP status, 0 if unknown */

@@ -117,10 +117,10 @@ static void note_connection(ss_http1 *head, ss_text value) {
     } while (more);
 }
 
-/* A list, of which elements may be empty, but not all. HTTP/1.0 knows neither Expect nor Upgrade: RFC 9110 sections 10.1.1, 7.8. */
+/* A list, of which elements may be empty, and all of them (RFC 9110 section 5.6.1). HTTP/1.0 knows neither Expect nor Upgrade: RFC 9110 sections 10.1.1, 7.8. */
 static int note_expect(ss_http1 *head, ss_text value) {
     ss_text expectation;
-    int more = 1, found = 0;
+    int more = 1;
     if (head->minor == 0)
         return SS_REFUSAL_NONE;
     while (more) {
@@ -129,10 +129,9 @@ static int note_expect(ss_http1 *head, ss_text value) {
             continue;
         if (!ss_same(expectation, "100-continue", 12))
             return SS_EXPECTATION_FAILED;
-        found = 1;
+        head->framing.flags |= SS_EXPECT;
     }
-    head->framing.flags |= SS_EXPECT;
-    return found ? SS_REFUSAL_NONE : SS_EXPECTATION_FAILED;
+    return SS_REFUSAL_NONE;
 }
 
 static void note_upgrade(ss_http1 *head, ss_text value) {

@@ -313,7 +313,7 @@ static void head_expired(ss_loop *loop, ss_conn *conn) {
         return;
     }
     if (conn->proxy_due)
-        ss_stream_report_refusal(loop, &conn->stream, SS_BAD_PROXY_HEADER, NULL, 0);
+        ss_stream_report_refusal(loop, &conn->stream, SS_PROXY_TIMEOUT, NULL, 0);
     if (tls && tls->known && !tls->open)
         ss_stream_report_refusal(loop, &conn->stream, SS_HANDSHAKE_TIMEOUT, NULL, 0);
     ss_conn_end(loop, conn);
