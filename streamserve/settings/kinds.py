@@ -268,20 +268,37 @@ def networks(*words: Literal["unix"]) -> Kind:
     return Kind(read, "NETWORKS", several=True, empty=True)
 
 
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
 def origins() -> Kind:
-    """Origins of web pages (RFC 6454), "same" and "*"; in lower case, as browsers send them."""
-    remedy = "give same, *, or origins such as https://example.com or http://localhost:8000"
+    """Origins of web pages (RFC 6454), "same" and "*"; as browsers send them: in lower case, without a default port."""
 
     def read(value: object) -> tuple[str, ...]:
         words = tuple(str(part).lower() for part in _parts_of(value))
         if not words:
-            raise ConfigurationError(f"is empty; {remedy}")
-        for word in words:
-            if not re.fullmatch(r"same|\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@]+", word):
-                raise ConfigurationError(f"has {word!r}, which is no origin; {remedy}")
-        return words
+            raise ConfigurationError(f"is empty; {_GIVE_ORIGINS}")
+        return tuple(word if word in ("same", "*", "null") else _as_sent(word) for word in words)
 
     return Kind(read, "ORIGIN", several=True)
+
+
+_GIVE_ORIGINS = "give same, *, or origins such as https://example.com or http://localhost:8000"
+
+
+def _as_sent(word: str) -> str:
+    """The origin as a browser sends it: what no browser sends would refuse its pages without a word."""
+    parts = _ORIGIN.fullmatch(word)
+    if parts is None or parts[1] in ("ws", "wss"):
+        raise ConfigurationError(f"has {word!r}, which is no origin of a page; {_GIVE_ORIGINS}")
+    scheme, host, default = parts[1], parts[2], _DEFAULT_PORTS.get(parts[1])
+    if not host.isascii():
+        raise ConfigurationError(f"has {word!r}; give the name as browsers send it, in ASCII: {scheme}://xn--...")
+    port = default if parts[3] is None else int(parts[3])
+    if port is not None and not 0 < port <= 65535:
+        raise ConfigurationError(f"has {word!r}; a port is 1 to 65535")
+    return f"{scheme}://{host}" if port == default else f"{scheme}://{host}:{port}"
 
 
 def choices(*known: str) -> Kind:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from streamserve.errors import LocalProtocolError, WebSocketClosed
+from streamserve.errors import ConfigurationError, LocalProtocolError, WebSocketClosed
 from streamserve.gateway.environ_memory import MOST_HANDSHAKES
+from streamserve.settings import Settings
 from tests.support.logs import log_with
 from tests.support.server import eventually
 from tests.websocket.conftest import Connect, Serve
@@ -154,6 +155,13 @@ def test_only_who_offers_it_has_a_websocket(serve: Serve, fields: bytes, expecte
         ("*", "https://anywhere.example", True),
         ("https://one.example, https://two.example", "https://two.example", True),
         ("https://one.example", "http://a", False),
+        ("HTTPS://One.example:443", "https://one.example", True),
+        ("http://one.example:80,http://[::1]:080", "http://one.example", True),
+        ("http://one.example:80,http://[::1]:080", "http://[::1]", True),
+        ("http://one.example:443", "http://one.example", False),
+        ("https://one.example:80", "https://one.example:80", True),
+        ("http://localhost:8000", "http://localhost:8000", True),
+        ("app://one.example:443", "app://one.example:443", True),
         ("https://one.example", "null", False),
     ],
 )
@@ -161,6 +169,23 @@ def test_the_origins_of_pages_are_a_setting(serve: Serve, allowed: str, origin: 
     with serve(echo, websocket_origins=allowed).client() as client:
         client.send(HANDSHAKE + b"Origin: " + origin.encode() + b"\r\n\r\n")
         assert client.head().status == (101 if accepted else 403)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "remedy"),
+    [
+        ("https://*.example", "no origin of a page; give same"),
+        ("wss://one.example", "no origin of a page; give same"),
+        ("https://one.example/", "no origin of a page; give same"),
+        ("https://one.example:x", "no origin of a page; give same"),
+        ("https://one.example:70000", "a port is 1 to 65535"),
+        ("https://one.example:0", "a port is 1 to 65535"),
+        ("https://grüße.example", "in ASCII: https://xn--"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(allowed: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"websocket_origins.*{remedy}"):
+        Settings(websocket_origins=allowed)  # type: ignore[arg-type]
 
 
 def test_subprotocol_and_headers_are_the_applications_to_choose(serve: Serve, connect: Connect) -> None:
