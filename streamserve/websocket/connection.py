@@ -192,15 +192,13 @@ class WebSocket(Delivery):
             self._inbox = Inbox(self._sockets.core, self.handle)
 
     def _take(self) -> Message | None:
-        assert self._inbox is not None
-        message = self._inbox.take()
-        if message.__class__ is Close:
-            self._ended(message)
-            self._keep(message)  # for `on_close`
+        inbox = self._inbox
+        assert inbox is not None
+        if inbox[0].__class__ is Close:  # it stays, for `on_close` and for whoever asks again
+            self._ended(inbox[0])
             return None
-        if message.__class__ is Packed:
-            return self._unpacked(message)
-        return message  # type: ignore[no-any-return]
+        message = inbox.take()
+        return self._unpacked(message) if message.__class__ is Packed else message
 
     def __iter__(self) -> Iterator[Message]:
         while (message := self.receive()) is not None:
