@@ -15,7 +15,9 @@ from typing import Any
 
 from streamserve.errors import ClientGone, RemoteProtocolError
 
-__all__ = ["known_to_frameworks"]
+__all__ = ["client_gone", "end_in_frameworks", "known_to_frameworks"]
+
+_log = logging.getLogger("streamserve.wsgi")
 
 CLIENT_GONE = 499
 """The status that nginx has in its access log for a request whose client has left; it is not sent."""
@@ -48,6 +50,21 @@ def client_gone() -> ClientGone:
     if "django" in sys.modules:
         quieten(logging.getLogger("django.request"), ClientGone)
     return ClientGone("the client went away while its request waited")
+
+
+def end_in_frameworks() -> None:
+    """Tells Django that a request is over which ended by what is no Exception: ClientGone, a kill, a Timeout.
+
+    Django tells itself when it closes its response, and makes one of every Exception. By that it gives connections of
+    databases back to their pool, or closes them. Its ASGI handler does the same where a client has left.
+    """
+    wsgi, signals = sys.modules.get("django.core.handlers.wsgi"), sys.modules.get("django.core.signals")
+    if wsgi is None or signals is None:
+        return
+    try:
+        signals.request_finished.send_robust(sender=wsgi.WSGIHandler)
+    except BaseException:  # a kill, while it waits
+        _log.exception("the end of a request could not be told to Django")
 
 
 class Quiet(logging.Filter):

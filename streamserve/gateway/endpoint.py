@@ -13,6 +13,7 @@ from greenlet import GreenletExit
 from streamserve.core import ffi, lib
 from streamserve.debug.stacks import JOBS
 from streamserve.errors import ClientGone, LocalProtocolError
+from streamserve.gateway.client_faults import end_in_frameworks
 from streamserve.gateway.departures import Departures
 from streamserve.gateway.early_hints import EarlyHints
 from streamserve.gateway.environ import Environ, base_environ
@@ -210,6 +211,8 @@ class Endpoint(Port):
                 exchange.respond(result)
         except BaseException as error:
             self._failed(exchange, error)
+            if result is None and not isinstance(error, Exception):
+                end_in_frameworks()
         if flags or result.__class__ is not list:
             self._after(handle, result)
         if flags and exchange.websocket is not None:

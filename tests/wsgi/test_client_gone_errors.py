@@ -297,3 +297,53 @@ def test_the_clientgone_of_another_request_is_a_500_to_a_client_that_is_there(
     reset(first)
     assert client.response().status == 500
     eventually(lambda: "of another request" in caplog.text, "it is logged")
+
+
+DJANGO = """
+import time
+from django.conf import settings
+from django.core.signals import request_finished
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import path
+from streamserve import Timeout
+
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="k")
+
+def wait(request):
+    print("begun", flush=True)
+    time.sleep(60)
+
+def stream(request):
+    def pieces():
+        yield b"piece"
+        wait(request)
+    return StreamingHttpResponse(pieces())
+
+def late(request):
+    print("begun", flush=True)
+    with Timeout(0.1):
+        time.sleep(60)
+
+urlpatterns = [path("wait", wait), path("stream", stream), path("late", late)]
+app = get_wsgi_application()
+request_finished.connect(lambda **arguments: print("finished", arguments["sender"].__name__, flush=True), weak=False)
+"""
+
+
+@pytest.mark.parametrize("path", ["wait", "stream", "late"])
+def test_django_ends_a_request_that_ends_by_no_exception(tmp_path: Path, path: str) -> None:
+    """It gives connections of databases back then."""
+    (tmp_path / "site_module.py").write_text(DJANGO)
+    with ServedCommand("site_module:app", cwd=tmp_path) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        client = Client((host, int(port)))
+        client.send(f"GET /{path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        eventually(lambda: "begun" in server.stdout, "the view waits")
+        if path == "late":
+            assert client.response().status == 500
+        client.reset()
+        eventually(lambda: "finished" in server.stdout, "it is told", SOON)
+        output = server.stop()
+    assert output.count("finished WSGIHandler") == 1
+    assert ("Traceback" in server.stderr) == (path == "late")
