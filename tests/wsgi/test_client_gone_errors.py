@@ -347,3 +347,43 @@ def test_django_ends_a_request_that_ends_by_no_exception(tmp_path: Path, path: s
         output = server.stop()
     assert output.count("finished WSGIHandler") == 1
     assert ("Traceback" in server.stderr) == (path == "late")
+
+
+EXECUTOR = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+
+executor, pool = ThreadPoolExecutor(1), ThreadPool(1)
+
+def work(seconds):
+    print("begun", flush=True)
+    time.sleep(seconds)
+    return b"worked"
+
+def app(environ, start_response):
+    seconds = float(environ["QUERY_STRING"])
+    if environ["PATH_INFO"] == "/executor":
+        result = executor.submit(work, seconds).result()
+    else:
+        result = pool.apply(work, (seconds,))
+    start_response("200 OK", [])
+    return [result]
+"""
+
+
+@pytest.mark.parametrize("path", ["executor", "pool"])
+def test_what_works_for_a_request_in_a_thread_goes_on_and_works_for_the_next(tmp_path: Path, path: str) -> None:
+    (tmp_path / "site_module.py").write_text(EXECUTOR)
+    arguments = ("site_module:app", "--access-log", "-", "--concurrency", "1")
+    with ServedCommand(*arguments, cwd=tmp_path) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        client = Client((host, int(port)))
+        client.send(f"GET /{path}?2 HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        eventually(lambda: "begun" in server.stdout, "the thread works")
+        client.reset()
+        eventually(lambda: "499" in server.stdout, "the request is over", SOON)
+        with Client((host, int(port))) as following:
+            following.send(f"GET /{path}?0 HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            assert following.response().body == b"worked"
+    assert "Traceback" not in server.stderr
