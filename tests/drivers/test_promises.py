@@ -76,7 +76,7 @@ def test_greenlet_killed_in_a_query_leaves_the_pool_whole(keep: Any, client: str
     assert keep(client, "kills") == {"killed": POOL, "served": 2 * POOL}
 
 
-@pytest.mark.parametrize("client", [name for name in SERVERS if name != "psycopg3"])
+@pytest.mark.parametrize("client", SERVERS)
 def test_greenlet_killed_in_line_for_a_connection_leaves_the_pool_whole(keep: Any, client: str) -> None:
     assert keep(client, "kills_in_line") == {"killed": 2 * POOL, "served": 2 * POOL}
 

@@ -1,7 +1,8 @@
 """psycopg 3 with a semaphore before its pool.
 
-psycopg_pool hands the next free connection to a caller that was killed in line, since it expects Exception there and a
-kill is none: the connection is lost. Before a semaphore nobody is in the pool's own line. docs/drivers.md says so.
+Before its version 3.3 psycopg_pool hands the next free connection to a caller that was killed in line, since it expects
+Exception there and a kill is none: the connection is lost. Before a semaphore nobody is in the pool's own line.
+docs/drivers.md says so.
 """
 
 import contextlib
