@@ -19,6 +19,7 @@ from typing import Any
 
 from greenlet import GreenletExit
 from socketio import packet
+from socketio.base_server import BaseServer
 from socketio.pubsub_manager import PubSubManager
 from socketio.server import Server
 
@@ -30,11 +31,11 @@ from streamserve.engine.handlers import HandlerFailed, call, call_class
 from streamserve.engine.joining import can_join, join
 from streamserve.engine.listeners import listen_beside_the_loop
 from streamserve.engine.manager import fast
+from streamserve.engine.options import check_serializer, check_site, named_options, number
 from streamserve.engine.packets import NO_EVENT, PacketWriter, is_event, is_whole, parsed
 from streamserve.engine.payloads import MalformedPayload
-from streamserve.engine.server import MAX_QUEUE, EngineServer
+from streamserve.engine.server import EngineServer
 from streamserve.engine.session import Frame, Session
-from streamserve.errors import ConfigurationError
 from streamserve.loop.joining import sleep
 
 __all__ = ["SocketIOServer"]
@@ -50,6 +51,7 @@ class SocketIOServer(Server):  # type: ignore[misc]
         socketio_path: Where clients connect.
         connect_timeout: Seconds that a client may stay without having joined a namespace.
         max_namespaces: Namespaces that no handler names which one client may join, where `namespaces="*"` lets it.
+        parser: Another name of `serializer`.
         max_queue: Bytes that may wait for one client; whom more wait for is ended.
         max_events: Events of one client whose handlers may run at once; meanwhile its next ones wait.
 
@@ -67,26 +69,20 @@ class SocketIOServer(Server):  # type: ignore[misc]
         socketio_path: str = "socket.io",
         connect_timeout: float = 45.0,
         max_namespaces: int = 100,
+        parser: Any = None,
         **options: Any,
     ) -> None:
-        self.wsgi_app = wsgi_app
-        self.max_namespaces = max_namespaces
+        named = {**named_options(BaseServer, args), **options}
+        options.update(check_serializer(named, parser))
+        check_site(named, wsgi_app, socketio_path, max_namespaces)
+        connect_timeout = number("connect_timeout", connect_timeout)
+        self.wsgi_app, self.max_namespaces = wsgi_app, max_namespaces
         self.path = f"/{socketio_path.strip('/')}/"
-        manager = args[0] if args else options.get("client_manager")
-        if manager is not None and not hasattr(manager, "set_server"):
-            raise ConfigurationError(
-                f"client_manager is of type {type(manager).__name__}, which is no manager;"
-                " an application goes into wsgi_app="
-            )
-        if wsgi_app is not None and not callable(wsgi_app):
-            raise ConfigurationError(f"wsgi_app={wsgi_app!r} cannot be called; give a WSGI application")
-        if max_namespaces.__class__ is not int or max_namespaces < 0:
-            raise ConfigurationError(f"max_namespaces={max_namespaces!r} is no number; give one from 0 up")
         super().__init__(*args, **options)
         if isinstance(self.manager, PubSubManager):
             listen_beside_the_loop(self.manager)
         fast(self.manager)
-        self.admission = Admission(self.packet_class, options.get("max_queue", MAX_QUEUE), self._overrun)
+        self.admission = Admission(self.packet_class, self.eio.max_queue, self._overrun)
         self.arrivals = Arrivals(connect_timeout, self.eio.disconnect)
         self.writer = PacketWriter(self.packet_class)
         self.eio.reads_json = False

@@ -46,7 +46,12 @@ class Probe:
             session.end_poll()
         elif message == "5" and self._probed and not session.closed:
             self._stop()
-            session.attach(self.websocket)
+            try:
+                session.attach(self.websocket)
+            except BaseException:  # see EngineServer._begin_with_websocket; a poll waits no longer
+                self.websocket.close()
+                session.close(abort=True, reason=session.server.reason.TRANSPORT_ERROR)
+                raise
         else:
             _log.info("%s: %r came while it was changing to WebSocket", session.sid, message[:20])
             self.websocket.close()

@@ -104,12 +104,11 @@ class EngineServer(Server):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         check_mode(async_mode)
-        check_options({**options, "max_queue": max_queue, "max_events": max_events})
+        options = check_options({**options, "max_queue": max_queue, "max_events": max_events})
+        self.max_queue, self.max_events = options.pop("max_queue"), options.pop("max_events")
         super().__init__(async_mode="threading", **{**options, "monitor_clients": False})
         self._hubs: dict[Hub, None] = {}  # in the order in which they began to serve clients
         self._async = driver(self._hubs.keys())
-        self.max_queue = max_queue
-        self.max_events = max_events
         self.hub: Hub | None = None
         self.epoch, self.concurrent_events, self.reads_json = 0, False, True
         self.take_event: TakeEvent = _not_told_apart
@@ -333,7 +332,12 @@ class EngineServer(Server):  # type: ignore[misc]
             raise
         for key in _OF_THE_HANDSHAKE:  # the environ is kept as long as the client; these are of no more use
             environ.pop(key, None)
-        session.attach(websocket, open_packet(self, session.sid, "websocket"))
+        try:
+            session.attach(websocket, open_packet(self, session.sid, "websocket"))
+        except BaseException:  # an attribute that the application has changed, to what the core does not take
+            websocket.close()
+            session.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
+            raise
 
     def _cookie_headers(self, sid: str) -> list[tuple[str, str]]:
         if not self.cookie:

@@ -252,12 +252,13 @@ class Session(Incoming):
 
     def attach(self, websocket: WebSocket, first: Frame | None = None) -> None:
         """Speaks WebSocket from now on: what waits is sent there, behind a first frame."""
+        config = self.server.config()
         self.handle, self.deflate = websocket.handle, websocket.deflate
         self._sockets = websocket.hand_over(self)
         self._probe = None
         self.upgraded, self.upgrading = True, False
         self.server.changed()
-        lib.ss_engine_begin(self._core, self.handle, self.server.config())
+        lib.ss_engine_begin(self._core, self.handle, config)
         if first is not None:
             self._write(first)
         polling, self.polling = self.polling, None

@@ -1,6 +1,7 @@
 """The options of an engine: origins, cookies, compression, transports, as python-engineio's documentation has them."""
 
 import json
+import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -157,16 +158,63 @@ def test_only_the_transports_that_are_told_are_served(make: Make) -> None:
         ({"ping_timeout": -1}, "ping_timeout=-1 is no number of seconds; give one from 0 up"),
         ({"max_http_buffer_size": None}, "max_http_buffer_size=None is no number of bytes; give one from 0 up"),
         ({"max_queue": "1m"}, "max_queue='1m' is no number of bytes; give one from 0 up"),
+        ({"ping_interval": 1e12}, "ping_interval=1000000000000.0 is too many seconds; give 1000000000 at most"),
+        ({"ping_timeout": math.inf}, "ping_timeout=inf is too many seconds; give 1000000000 at most"),
+        ({"ping_timeout": math.nan}, "ping_timeout=nan is no number of seconds; give one from 0 up"),
+        ({"ping_interval": (1,)}, "ping_interval=(1,) is no pair; give the seconds, and those of grace"),
+        ({"ping_interval": (1, "x")}, "ping_interval[1]='x' is no number of seconds; give one from 0 up"),
+        ({"max_queue": 1.5}, "max_queue=1.5 is no whole number of bytes; give one without a fraction"),
+        ({"max_queue": math.inf}, f"max_queue=inf is too many bytes; give {1 << 62} at most"),
+        (
+            {"max_http_buffer_size": 10.5},
+            "max_http_buffer_size=10.5 is no whole number of bytes; give one without a fraction",
+        ),
+        ({"compression_threshold": "x"}, "compression_threshold='x' is no number of bytes; give one from 0 up"),
+        (
+            {"cors_allowed_origins": 5},
+            "cors_allowed_origins=5 lists no origins; give a list, one as text, a function, or '*'",
+        ),
+        ({"cookie": 5}, "cookie=5 is none; give its name, or a dictionary of its attributes"),
+        ({"json": 5}, "json=5 cannot write and read JSON; give a module with dumps and loads"),
         ({"max_events": 0}, "max_events=0 is no number of events; give one from 1 up"),
         ({"max_events": 1.5}, "max_events=1.5 is no number of events; give one from 1 up"),
         ({"max_events": None}, "max_events=None is no number of events; give one from 1 up"),
     ],
     ids=str,
 )
-def test_an_option_that_is_no_number_is_refused_by_name(options: dict[str, Any], line: str) -> None:
+def test_an_option_that_cannot_be_is_refused_by_name(options: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         EngineServer(**options)
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_whole_number_may_be_written_as_a_float(make: Make, transport: str) -> None:
+    site = make(max_http_buffer_size=1e4, max_queue=1.5e6)
+    assert (site.engine.max_http_buffer_size, site.engine.max_queue) == (10_000, 1_500_000)
+    assert site.engine.max_queue.__class__ is site.engine.max_http_buffer_size.__class__ is int
+    opened = site.get("transport=polling").text if transport == "polling" else site.websocket().recv()
+    assert json.loads(opened[1:])["maxPayload"] == 10_000
+
+
+@pytest.mark.parametrize("changes", [False, True], ids=["at once", "by a change"])
+def test_what_the_core_does_not_take_when_a_client_comes_ends_its_connection(
+    make: Make, caplog: pytest.LogCaptureFixture, changes: bool
+) -> None:
+    site = make()
+    rest = f"&sid={site.open()}" if changes else ""
+    site.engine.max_queue = "much"
+    client = site.websocket(rest)
+    if changes:
+        client.send("2probe")
+        assert client.recv() == "3probe"
+        client.send("5")
+    assert client.recv_data()[0] == websocket.ABNF.OPCODE_CLOSE
+    eventually(lambda: not site.engine.sockets, "its session has ended")
+    eventually(
+        lambda: TypeError in [record.exc_info[0] for record in caplog.records if record.exc_info],
+        "it is told in the log",
+    )
 
 
 def test_an_option_that_is_not_known_is_ignored_but_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -210,6 +210,49 @@ def test_another_async_mode_is_refused_by_name(mode: str) -> None:
         SocketIOServer(async_mode=mode)
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"connect_timeout": None}, "connect_timeout=None is no number of seconds; give one from 0 up"),
+        ({"connect_timeout": "x"}, "connect_timeout='x' is no number of seconds; give one from 0 up"),
+        ({"connect_timeout": -1}, "connect_timeout=-1 is no number of seconds; give one from 0 up"),
+        ({"json": 5}, "json=5 cannot write and read JSON; give a module with dumps and loads"),
+        (
+            {"serializer": "foo"},
+            "serializer='foo' is none; give 'default', 'msgpack' or a class like socketio.packet.Packet",
+        ),
+        (
+            {"parser": "foo"},
+            "serializer='foo' is none; give 'default', 'msgpack' or a class like socketio.packet.Packet",
+        ),
+        (
+            {"parser": "msgpack", "serializer": "default"},
+            "parser='msgpack' and serializer='default' are two names of one option; give one of them",
+        ),
+        ({"socketio_path": None}, "socketio_path=None is no path; give text, 'socket.io' for instance"),
+        ({"max_queue": 1.5}, "max_queue=1.5 is no whole number of bytes; give one without a fraction"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_refused_by_name(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        SocketIOServer(**options)
+    assert str(refused.value) == line
+    assert hasattr(socketio.packet.Packet.json, "dumps"), "nothing is left of it in the class of packets"
+
+
+def test_parser_is_another_name_of_serializer() -> None:
+    pytest.importorskip("msgpack")
+    packets = SocketIOServer(serializer="msgpack").packet_class
+    assert SocketIOServer(parser="msgpack").packet_class is packets
+    assert SocketIOServer(parser="msgpack", serializer="msgpack").packet_class is packets
+    assert SocketIOServer(None, False, "msgpack").packet_class is packets
+
+
+def test_an_endless_connect_timeout_is_one() -> None:
+    assert SocketIOServer(connect_timeout=float("inf")).arrivals._seconds == float("inf")
+
+
 def test_an_application_in_the_place_of_the_manager_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match=r"client_manager is of type function, .* goes into wsgi_app="):
         SocketIOServer(lambda environ, start_response: [])
