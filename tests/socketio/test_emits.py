@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from socketio.pubsub_manager import PubSubManager
 
 from streamserve.socketio_server import SocketIOServer
 from streamserve.sync.event import Event
@@ -189,6 +190,18 @@ def test_a_json_module_of_the_program_is_used(host: Host, connect: Connect) -> N
 
         sio.packet_class.json = Packet.json = before
     assert answer == "HEY"
+
+
+def test_a_manager_of_several_servers_writes_by_the_json_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engineio.packet import Packet as EnginePacket
+    from socketio.packet import Packet
+
+    for kind in (Packet, EnginePacket):  # upstream puts the module into the classes
+        monkeypatch.setattr(kind, "json", kind.json)
+    manager = PubSubManager(json=json)
+    assert manager.json is json
+    SocketIOServer(json=Shouting, client_manager=manager)
+    assert manager.json is Shouting
 
 
 def test_what_a_client_posts_waits_while_its_connect_handler_does(host: Host) -> None:
